@@ -207,7 +207,7 @@ def fit(
 
     start = np.zeros(shape) if covered is None else np.full(shape, 127.5)
     optimizer, pace = _descent(
-        threat, start, value_and_gradient(loss, (), pieces), patch=covered is not None
+        threat, start, value_and_gradient(loss, (), pieces, total=True), patch=covered is not None
     )
     optimum = minimize(
         loss,

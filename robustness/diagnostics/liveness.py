@@ -18,9 +18,9 @@ EPS = float(np.finfo("float32").eps)
 ULPS = 1
 """The largest difference of tied probabilities, in steps of float32."""
 ROUNDINGS = 8
-"""Roundings of the largest logit within which two logits count as equal."""
+"""Roundings of a logit, and of the largest, within which two logits of a class count as equal."""
 CONSTANT = 1e-3
-"""Outputs that vary by no more than this share of the largest logit difference count as constant."""
+"""Outputs that vary by no more than this share of the difference to the largest logit count as constant."""
 MOST, SOME = 0.5, 0.02
 """Shares of images above which ties decide the audit, and above which they are reported."""
 TELLING = 3
@@ -73,22 +73,24 @@ class Answers:
         """
         told = self if self.sees else self.of(self.probabilities.max(axis=1) < 1 - 2 * EPS)
         centred = _centred(told.logits)
-        limit = ROUNDINGS * EPS * np.abs(told.logits).max(axis=1, initial=0.0)
+        # By class: one that a model excludes, by a logit of -1e9, says nothing of the others' rounding.
+        size = np.abs(told.logits.astype("float64"))
+        limit = (
+            ROUNDINGS * EPS * (size + size.max(axis=1, where=centred == 0, initial=0.0)[:, None])
+        )
         counts = (
-            np.sum(np.abs(centred - row).max(axis=1) <= np.maximum(limit, here))
+            np.sum((np.abs(centred - row) <= np.maximum(limit, here)).all(axis=1))
             for row, here in zip(centred, limit, strict=True)
         )
         return int(max(counts, default=0))
 
     @property
     def constant(self) -> bool:
-        """Whether all outputs have the same class and are equal up to `CONSTANT`."""
+        """Whether all outputs have the same class and are equal up to `CONSTANT`, class by class."""
         classes = self.probabilities.argmax(axis=1)
         centred = _centred(self.logits)
-        spread = float(np.ptp(centred, axis=0).max())
-        return bool((classes == classes[0]).all()) and spread <= CONSTANT * float(
-            np.abs(centred).max()
-        )
+        spread, size = np.ptp(centred, axis=0), np.abs(centred).max(axis=0)
+        return bool((classes == classes[0]).all() and (spread <= CONSTANT * size).all())
 
 
 @dataclass(frozen=True)

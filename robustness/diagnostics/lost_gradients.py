@@ -12,6 +12,8 @@ surviving images with blind searches only (the limit of D04); of the steps witho
 that ended as robust."""
 
 
+EVEN = 1.5
+"""The best class is hardly more probable than others below this multiple of their mean."""
 FLAT = 1 - 1e-7
 """A probability that differs from 1 by at most one bit of float32."""
 
@@ -62,10 +64,36 @@ def blind(record: StoredRun) -> Diagnosis:
         )
     if count or steps > RARE:
         return warn("D26", f"{said}: those say nothing of robustness.", **evidence)
-    return ok(
+    return _even(record) or ok(
         "D26",
         f"The attacks had a gradient in {1 - steps:.1%} of the steps on what stands.",
         **evidence,
+    )
+
+
+def _even(record: StoredRun) -> Diagnosis | None:
+    """D26 where all classes are nearly equally probable, and attacks followed the cross-entropy alone.
+
+    Its gradient weighs the other classes by their probabilities, and so points to their mean, not to the
+    nearest one. None where that is not so.
+    """
+    followed = [a for a in record.learners if a.knowledge == WHITE]
+    other = [
+        a for a in followed if a.seeks == "closest" or a.parameters.get("loss") != "cross_entropy"
+    ]
+    images = record.images[record.images.key.isin(record.attacked)]
+    if other or not followed or record.classes < 3 or "confidence" not in images:
+        return None
+    best = float(images.confidence.median())
+    if record.manifest.model.head == "multi-label" or not best < EVEN / record.classes:
+        return None
+    return warn(
+        "D26",
+        f"The {record.classes} classes are nearly equally probable (the best one has {best:.3g} in the "
+        "median): the cross-entropy, the only loss that attacks followed, then leads to the mean of the "
+        "others and not to the nearest class, so that flips are missed. Attack the margin too "
+        "(pgd:loss=margin, or --attack standard).",
+        best=best,
     )
 
 

@@ -13,6 +13,7 @@ from robustness import backend
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.stored_outcomes import noise_rows
 from robustness.diagnostics.stored_run import WHITE, StoredRun, is_noise
+from robustness.engine import votes
 from robustness.engine.jobs import Example
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
@@ -33,6 +34,9 @@ _FLOATS = 16
 """The bytes of a changed component while it is drawn."""
 WANDERING = 0.05
 """D01 fails above this share of images with a class that changes from draw to draw."""
+DRIFTED, LOST = 1e-3, 0.25
+"""D20 warns above this change of a probability during the audit, and fails above this share of images of a
+random model that lose their class."""
 AT_RANDOM = "The model answers at random (D01), so nothing can be told."
 _STATUS = {"ok": ok, "note": ok, "warning": warn, "error": fail}
 _BEFORE = {
@@ -110,7 +114,8 @@ def diagnose_looks(
     progress(PARTS[2])
     found.append(files(run, None if thorough else 64))
     progress(PARTS[3])
-    found.append(round_trip(classifier, plan, sample, random=random))
+    before_attacks = dict(zip(record.images.key, record.images.confidence, strict=True))
+    found.append(round_trip(classifier, plan, sample, random=random, confidences=before_attacks))
     return found
 
 
@@ -309,19 +314,34 @@ def files(run: Run, most: int | None) -> Diagnosis:
     return ok("D18", f"The pictures of {looked} flips are as measured and within their budgets.")
 
 
-def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bool) -> Diagnosis:
-    """Make D20: an unchanged image that is saved and read again keeps its pixels and its class."""
+def round_trip(
+    classifier: Classifier,
+    plan: Plan,
+    sample: Sample,
+    *,
+    random: bool,
+    confidences: Mapping[str, float] | None = None,
+) -> Diagnosis:
+    """Make D20: an unchanged image that is saved and read again keeps its pixels and its class.
+
+    Parameters
+    ----------
+    classifier : the user's model.
+    plan : the plan of the run.
+    sample : the images.
+    random : whether the model's outputs are random.
+    confidences : by key, the probability of the class of each image before the attacks.
+    """
     some: Sequence[Example] = sample.examples
     if not some:
         return skipped("D20", "No image was attacked.")
     if random:
-        return skipped("D20", AT_RANDOM)
+        return _drifted(classifier, some[:SMALL_BATCH])
     read = [from_png(to_png(example.pixels)) for example in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
     # Equal pixels have the same class; the model is nevertheless run on a few of them.
     asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]
-    tried = [read[i] for i in asked]
-    rows = classifier.probabilities(tried if classifier.deployment else np.stack(tried))
+    rows = classifier.probabilities(_together(classifier, [read[i] for i in asked]))
     classes = dict(zip(asked, rows.argmax(axis=1).tolist(), strict=True))
     flips = [some[i].key for i, found in classes.items() if found != some[i].label]
     if changed or flips:
@@ -332,4 +352,41 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
             "doing.",
             images=(changed + flips)[:10],
         )
+    told = confidences if confidences and classifier.deployment is None else {}
+    moved = {
+        some[i].key: abs(float(row[some[i].label]) - told[some[i].key])
+        for i, row in zip(asked, rows, strict=True)
+        if some[i].key in told
+    }
+    if moved and max(moved.values()) > DRIFTED:
+        return warn(
+            "D20",
+            f"The probabilities of unchanged images are up to {max(moved.values()):.2g} from those before "
+            "the attacks: the model keeps something of the images that it sees, such as a running mean. Each "
+            "outcome is then about another model. Switch that off before saving it.",
+            images=[key for key, change in moved.items() if change > DRIFTED][:10],
+        )
     return ok("D20", f"Saved and read again, all {len(some)} images tried keep their class.")
+
+
+def _drifted(classifier: Classifier, some: Sequence[Example]) -> Diagnosis:
+    """D20 for random outputs: by vote, the classes of unchanged images are those before the attacks."""
+    count = len(classifier.class_names)
+    others = [np.arange(count) != example.label for example in some]
+    pictures = _together(classifier, [example.pixels for example in some])
+    found = votes.flips(classifier.probabilities, pictures, others)
+    lost = [example.key for example, (_, flips) in zip(some, found, strict=True) if flips]
+    if len(lost) > LOST * len(some):
+        return fail(
+            "D20",
+            f"{len(lost)} of {len(some)} images that no attack has changed got another class since the audit "
+            "began, by vote: the outputs are not only random, but drift, as where a model counts its calls. "
+            "What is counted as flips may be no attack's doing.",
+            images=lost,
+        )
+    return ok("D20", f"By vote, {len(some) - len(lost)} of {len(some)} images keep their class.")
+
+
+def _together(classifier: Classifier, pictures: list[np.ndarray]) -> votes.Pictures:
+    """Pictures as the classifier takes them: an array, unless they are deployed."""
+    return pictures if classifier.deployment else np.stack(pictures)

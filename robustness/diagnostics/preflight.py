@@ -17,6 +17,7 @@ from keras import ops
 
 from robustness import backend
 from robustness.diagnostics.finding import Finding, Severity
+from robustness.diagnostics.gradient_direction import AGREES, IMAGES, agreement
 from robustness.diagnostics.labels_and_scaling import accuracy, label_order, scaling
 from robustness.diagnostics.liveness import liveness
 from robustness.diagnostics.randomness import SAME, drawn, shared
@@ -85,7 +86,7 @@ def run(
         few = slice(SCALING_IMAGES)
         truth = None if labels is None else labels[few]
         scaled = scaling(classifier, images[few], probabilities[few], truth)
-        logits, slopes = followed.result()
+        logits, slopes, shares = followed.result()
     findings = [_input(classifier, images), _head(classifier, labelled=labels is not None)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
@@ -102,7 +103,8 @@ def run(
     if noisy.severity == "ok":
         findings += [_consistent(logits, probabilities), alone]
     findings.append(_saturated(classifier, probabilities))
-    findings.append(_gradients(slopes, classifier))
+    shares = shares if noisy.severity == "ok" else shares[:0]
+    findings.append(_gradients(slopes, classifier, shares))
     return findings
 
 
@@ -265,7 +267,10 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
     )
 
 
-def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Finding:
+def _gradients(
+    found: np.ndarray | GradientError, classifier: Classifier, shares: np.ndarray
+) -> Finding:
+    """Make D03 or D04 of gradients, and of the `shares` of the changes that they predict (`agreement`)."""
     if isinstance(found, GradientError):
         cause = classifier.without_gradient
         return Finding(
@@ -279,6 +284,16 @@ def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Fin
     wild = ~np.isfinite(rows).all(axis=1)
     flat = ~wild & (np.abs(np.where(np.isfinite(rows), rows, 0)).sum(axis=1) == 0)
     bad, count = int(np.sum(wild | flat)), len(rows)
+    misled, known = int(np.sum(shares < AGREES)), int(np.isfinite(shares).sum())
+    if not bad and misled > 1:
+        return Finding(
+            "D04-gradient-zero",
+            "error" if 2 * misled > known else "warning",
+            f"On {misled} of {known} images a step along the gradient does not change the margin as the "
+            f"gradient says (median {np.median(shares[shares < AGREES]):.0%} of it): the gradient has "
+            "another direction, or the outputs are rough between whole counts. Attacks that follow it find "
+            "nothing, so images would look robust without being so.",
+        )
     if not bad:
         return Finding("D04-gradient-zero", "ok", f"The gradient is alive on all {count} images.")
     return Finding(
@@ -292,10 +307,11 @@ def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Fin
 
 def _followed(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | GradientError]:
-    """Logits of all images, and gradients of the margins of the first ones, or why there are none.
+) -> tuple[np.ndarray, np.ndarray | GradientError, np.ndarray]:
+    """Logits of all images; gradients of the margins of the first ones, or why there are none; agreement.
 
-    The gradient computation returns logits, too; for the remaining images only logits are computed.
+    The gradient computation returns logits, too; for the remaining images only logits are computed. The
+    agreement is that of a few images whose gradients are finite and not zero.
     """
 
     def loss(points: Any, classes: Any) -> tuple[Any, Any]:
@@ -308,6 +324,11 @@ def _followed(
     try:
         (_, logits), slopes = call(ops.convert_to_tensor(some), ops.convert_to_tensor(aims))
     except GradientError as error:
-        return classifier.logits_of(images), error
-    rest = classifier.logits_of(images[GRADIENT_IMAGES:])
-    return np.concatenate([_numpy(logits), rest]), _numpy(slopes)
+        return classifier.logits_of(images), error, np.zeros(0)
+    rest, slopes = classifier.logits_of(images[GRADIENT_IMAGES:]), _numpy(slopes)
+    rows = slopes.reshape(len(slopes), -1)
+    few = np.flatnonzero(np.isfinite(rows).all(axis=1) & rows.any(axis=1))[:IMAGES]
+    shares = np.zeros(0)
+    if len(few):
+        shares = agreement(classifier.logits_of, some[few], aims[few], slopes[few])
+    return np.concatenate([_numpy(logits), rest]), slopes, shares

@@ -8,18 +8,16 @@ import pandas as pd
 
 from robustness.diagnostics import OK, SKIPPED, Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.epsilon_use import reachable
-from robustness.diagnostics.finding import NO_CLASSES
+from robustness.diagnostics.images_and_labels import accuracy, size
 from robustness.diagnostics.lost_gradients import blind
 from robustness.diagnostics.pixels_read import reads_whole_picture
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
-from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
 from robustness.runs.schema import AttackEntry
 
 MASKING = 0.002
 """Largest robust accuracy that a black-box attack may remove, as in AutoAttack (`check_square_sr`)."""
 SURVIVING = 0.95
-WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
 RISING = 0.1
 """Last share of the query budget in which flips mean that a larger budget would flip more."""
 _BLACK = (SCORE, DECISION)
@@ -210,71 +208,6 @@ def saved(record: StoredRun) -> Diagnosis:
     )
 
 
-def accuracy(record: StoredRun) -> Diagnosis:
-    """Make D21: the clean accuracy is better than chance, and no worse than declared."""
-    known = record.images[record.images.label.notna() & record.images.clean_class.notna()]
-    if known.empty:
-        return skipped("D21", "The images have no labels, so the accuracy is not known.")
-    right, n = int((known.label == known.clean_class).sum()), len(known)
-    low, high = wilson_interval(right, n)
-    chance = 1 / max(2, record.classes)
-    declared = record.manifest.data.declared_accuracy
-    said = (
-        f"{right / n:.1%} of {n} images are classified as labelled (95 % interval {low:.1%} to "
-        f"{high:.1%})"
-    )
-    evidence = {"right": right, "of": n, "chance": chance, "declared": declared}
-    if declared is not None and high < declared:
-        return fail(
-            "D21",
-            f"{said}, less than the {declared:.1%} that were declared: this is not the model, the "
-            "data or the preprocessing that was meant.",
-            **evidence,
-        )
-    if n < TELLING:
-        return ok("D21", f"{said}; too few to tell from chance.", **evidence)
-    if low <= chance:
-        return fail(
-            "D21",
-            f"{said}, not clearly better than chance ({chance:.0%}): labels, class order or "
-            "preprocessing are wrong, or the model is untrained"
-            f"{NO_CLASSES.get(record.manifest.model.head or '', '')}.",
-            **evidence,
-        )
-    return ok("D21", f"{said}.", **evidence)
-
-
-def size(record: StoredRun) -> Diagnosis:
-    """Make D23: the interval is narrow enough, and no class has only a few images."""
-    judged = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST])]
-    n, k = judged.image.nunique(), len(record.flipped())
-    if not n:
-        return warn("D23", "No image was judged.")
-    low, high = wilson_interval(min(k, n), n)
-    truth = record.images.label.where(record.images.label.notna(), record.images.clean_class)
-    by_class = truth[record.images.key.isin(record.attacked)].value_counts()
-    names = record.manifest.class_names
-    thin = {
-        str(name): int(by_class.get(number, 0))
-        for number, name in enumerate(names)
-        if by_class.get(number, 0) < FEW_OF_A_CLASS and (truth == number).any()
-    }
-    evidence = {"images": n, "width": high - low, "thin_classes": thin}
-    reasons = []
-    if high - low > WIDTH:
-        reasons.append(f"the 95 % interval is {100 * (high - low):.0f} points wide")
-    if thin:
-        shown = ", ".join(f"{name} {count}" for name, count in list(thin.items())[:5])
-        reasons.append(f"of some classes fewer than {FEW_OF_A_CLASS} were attacked ({shown})")
-    if reasons:
-        return warn(
-            "D23", f"{n} images are few: {' and '.join(reasons)}. Audit more images.", **evidence
-        )
-    return ok(
-        "D23", f"{n} images give an interval {100 * (high - low):.1f} points wide.", **evidence
-    )
-
-
 def kinds(record: StoredRun) -> Diagnosis:
     """Make D24: several kinds of attack ran on the survivors; attacks that add nothing are evidence."""
     flips = {a.title: record.flipped([a.title]) for a in record.attacks}
@@ -306,12 +239,13 @@ def kinds(record: StoredRun) -> Diagnosis:
             **evidence,
         )
     if not tried:
-        return skipped("D24", "Only attacks that learn nothing from what they see were run.")
+        return _without_learners(record, evidence)
     if not set(tried) & set(_BLACK) or len(tried) < 2:
         return warn(
             "D24",
-            f"{left} images survive attacks of one kind only ({', '.join(tried) or 'none'}). Add one "
-            "that needs no gradient before calling them robust.",
+            f"{left} images survive attacks of one kind only ({', '.join(tried)}). Add one "
+            f"{'that needs no gradient' if WHITE in tried else 'of another kind'} before calling them "
+            "robust.",
             **evidence,
         )
     if few_kinds := _by_few_kinds(record, learners):
@@ -323,6 +257,19 @@ def kinds(record: StoredRun) -> Diagnosis:
             images=record.names(few_kinds),
         )
     return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
+
+
+def _without_learners(record: StoredRun, evidence: Mapping[str, object]) -> Diagnosis:
+    """D24 for a run of attacks that learn nothing; under the norm `free` these are the threat."""
+    if record.manifest.config.norm == "free":
+        return skipped("D24", "Only attacks that learn nothing from what they see were run.")
+    return warn(
+        "D24",
+        f"{evidence['survivors']} images survive, but only attacks were run that learn nothing of the model "
+        "(noise, grids, fitted changes): that says nothing of an attacker who looks for a flip. Add one that "
+        "does: --attack standard.",
+        **evidence,
+    )
 
 
 def _by_few_kinds(record: StoredRun, learners: list[AttackEntry]) -> set[str]:

@@ -70,6 +70,11 @@ class StoredRun:
         """The number of classes."""
         return len(self.manifest.class_names)
 
+    def class_name(self, number: int) -> str:
+        """Return the name of a class by its number."""
+        names = self.manifest.class_names
+        return str(names[number]) if 0 <= number < len(names) else str(number)
+
     @cached_property
     def last(self) -> float:
         """The largest epsilon."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from keras import ops
 
 from robustness import backend
+from robustness.errors import ModelError, RobustnessError
+from robustness.text import shorten
 
 GROUP = 6
 """Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
@@ -60,4 +63,26 @@ def _outputs(some: np.ndarray, see: See, size: int) -> np.ndarray:
     """The outputs of `see` for at most `size` images; the batch is filled up to `size`."""
     spare = size - len(some)
     filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
-    return np.asarray(ops.convert_to_numpy(see(filled)), "float32")[: len(some)]
+    try:
+        return np.asarray(ops.convert_to_numpy(see(filled)), "float32")[: len(some)]
+    except RobustnessError:
+        raise
+    except backend.OutOfMemory:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The model raised an error when it was called on images ({_cause(error)}). Expected outputs for "
+            "every image of its input shape; call it on these images by itself, as model.predict(images), to "
+            "find the layer."
+        ) from error
+
+
+_FRAMES = ("Exception encountered when calling", "Graph execution error", "Detected at node")
+
+
+def _cause(error: Exception) -> str:
+    """The line of an error that names its cause: frameworks put many around it."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines()]
+    named = [line for line in lines if re.match(r"[A-Z]\w*(Error|Exception): ", line)]
+    rest = [line for line in lines if line and not line.startswith(_FRAMES)]
+    return shorten(named[-1] if named else ": ".join([type(error).__name__, *rest[:1]]), 300)

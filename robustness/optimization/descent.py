@@ -246,9 +246,12 @@ def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
 
 
 def value_and_gradient(
-    loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
+    loss: Loss, data: Sequence[Any], pieces: Pieces | None = None, *, total: bool = False
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over the pieces if given."""
+    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over the pieces if given.
+
+    `total`: the values are summed to one, so that a loss may have one for each sample of a piece.
+    """
     evaluate = compiled_value_and_gradient(loss)
     held = [ops.convert_to_tensor(d) for d in data]
 
@@ -258,7 +261,8 @@ def value_and_gradient(
         slope = np.zeros_like(point)
         for piece in pieces() if pieces else ((),):
             more, steeper = evaluate(at, *held, *[ops.convert_to_tensor(array) for array in piece])
-            values, slope = values + np.asarray(more), slope + np.asarray(steeper)
+            more = np.asarray(more)
+            values, slope = values + (np.sum(more) if total else more), slope + np.asarray(steeper)
         return np.asarray(values), slope
 
     return call
@@ -267,11 +271,11 @@ def value_and_gradient(
 def _totals(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    evaluate = value_and_gradient(loss, data, pieces)
+    evaluate = value_and_gradient(loss, data, pieces, total=True)
 
     def call(point: np.ndarray) -> tuple[float, np.ndarray]:
-        values, slope = evaluate(point)
-        return float(np.sum(values)), slope
+        value, slope = evaluate(point)
+        return float(value), slope
 
     return call
 

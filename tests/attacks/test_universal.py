@@ -11,7 +11,7 @@ from keras import ops
 
 import robustness
 from robustness.attacks.universal import Patch, Universal
-from robustness.attacks.universal_fit import Fitted, PatchRegion, fit
+from robustness.attacks.universal_fit import GAIN, Fitted, PatchRegion, fit
 from robustness.errors import SettingError
 from robustness.threat.goals import Targeted
 from robustness.threat.norms import NORMS
@@ -48,6 +48,19 @@ def test_the_perturbation_of_a_linear_model_is_the_steepest_change(norm):
     assert ops.convert_to_numpy(NORMS[norm].size(found.values[None]))[0] <= epsilon * (1 + 1e-5)
     assert found.losses[-1] < found.losses[0]
     assert found.flipped == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("count", [1, 33, 53])
+def test_any_number_of_images_is_fitted_on(norm, count):
+    """The first loss is the mean margin, however the images are divided into pieces."""
+    _, images, normal, _ = halfspace(rows=count)
+    scores = images.reshape(count, -1) @ normal
+    far = linear(np.stack([0 * normal, normal], 1), np.array([0, 50 - scores.min()]), SHAPE)
+    margins = scores + 50 - scores.min()
+    found = fit(far, images, np.ones(count, int), Threat((3.0,), NORMS[norm]), steps=2)
+    assert found.losses[0] == pytest.approx(np.mean(margins) * (1 + GAIN), rel=1e-5)
+    assert found.losses[-1] < found.losses[0]
 
 
 def test_the_perturbation_flips_new_images(tmp_path):

@@ -67,6 +67,7 @@ class Attacking:
         self._batch = max(1, work.local.batch_size // attack.width)
         self._full = 2 * (self._batch + AHEAD)
         self._drained = False
+        work.names_held = self._names_held
 
     def results(self) -> Generator[AttackedImage]:
         """Yield each image when its outcomes are known.
@@ -118,6 +119,10 @@ class Attacking:
         """The images that a worker has."""
         session = self._sessions.get(worker)
         return session.held if session else {}
+
+    def _names_held(self, worker: int) -> list[str]:
+        """The names of the images that a worker has."""
+        return [image.row.name for image in self._held(worker).values()]
 
     def _notice_idle(self, workers: Sequence[int]) -> None:
         """Note since when workers have no image."""

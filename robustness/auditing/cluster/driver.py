@@ -27,6 +27,7 @@ from robustness.errors import ClusterError, PipelineError
 from robustness.images import Entry
 from robustness.images.png import from_png
 from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow, Row, UploadRow
+from robustness.text import first_few
 
 WAIT_SECONDS = 0.5
 ALONE_SECONDS, BEGIN_SECONDS = 300.0, 3600.0
@@ -34,6 +35,9 @@ ALONE_SECONDS, BEGIN_SECONDS = 300.0, 3600.0
 the model and list the images."""
 STOP_SECONDS = 300.0
 """How long a worker may take to end what nobody waits for, before another process takes its place."""
+LOST_IN_VAIN = 5
+"""So many workers, each begun after the loss of the one before, may end at work while none sends a result:
+then the work itself ends them."""
 
 
 class Workers(Protocol):
@@ -122,6 +126,12 @@ class ClusterWork:
         self._stopping: dict[int, float] = {}
         """Since when a worker has been asked to end its call."""
         self._alone, self._looked = 0.0, time.monotonic()
+        self._in_vain = 0
+        """The workers lost at work, one after the other, since the last result."""
+        self._begun_after: dict[int, int] = {}
+        """By worker that joined since the last result: what `_in_vain` was."""
+        self.names_held: Callable[[int], Sequence[str]] = lambda worker: ()
+        """The names of the images that a worker attacks."""
 
     @property
     def workers(self) -> int:
@@ -193,10 +203,11 @@ class ClusterWork:
         Raises
         ------
         ClusterError
-            There was no worker for `ALONE_SECONDS`.
+            There was no worker for `ALONE_SECONDS`, or the work itself ends the workers.
         """
         events = self.pool.wait(WAIT_SECONDS)
         for event in events:
+            self._count_in_vain(event)
             self._note(event)
         self._changed(any(event.kind in ("joined", "lost") for event in events))
         for worker, since in list(self._stopping.items()):
@@ -228,6 +239,30 @@ class ClusterWork:
             self._stopping.pop(event.worker, None)
             if event.kind == "lost" and event.worker in self.records:
                 self.records[event.worker].lost = True
+
+    def _count_in_vain(self, event: Event) -> None:
+        """Count the workers that are lost at work while none sends a result.
+
+        Machines that are taken away end many workers at the same time, so only a worker that joined after the
+        loss of the last counted one counts.
+        """
+        worker, result = event.worker, event.value
+        if event.kind == "joined":
+            self._begun_after[worker] = self._in_vain
+        elif event.kind == "item" and not (isinstance(result, Packet) and not result.done):
+            self._in_vain = 0
+            self._begun_after.clear()
+        elif event.kind == "lost" and worker in self._running and worker not in self._stopping:
+            self._in_vain += self._begun_after.get(worker, 0) >= self._in_vain
+            if self._in_vain >= LOST_IN_VAIN:
+                names = self.names_held(worker)
+                its = f" The last one attacked {first_few(names)}." if names else ""
+                raise ClusterError(
+                    f"{self._in_vain} workers in a row ended at work, and none sent a result ({result})."
+                    f"{its} Something in the work ends the process; most often the memory of a machine is "
+                    "too small for its workers. Finished results are kept: resume the run with fewer "
+                    "workers, or without a cluster."
+                )
 
     def save_all(self, pictures: Pictures) -> None:
         """Save pictures that a worker sent; ClusterError if one has not the hash in its name."""

@@ -213,7 +213,7 @@ class Pool:
             # A machine on which the audit cannot begin must not end it for the others.
             if beginning and self.workers:
                 return self._lost(ready, worker, error)
-            raise error.cause if isinstance(error.cause, Exception) else error from None
+            raise _cause(error, errors.RayError) from None
         except errors.RayError as error:
             return self._lost(ready, worker, error)
         self._stay(worker)
@@ -330,6 +330,18 @@ def _imported() -> Any:
         raise ClusterError(
             "A cluster needs Ray, which is not installed: pip install 'robustness-toolkit[cluster]'."
         ) from error
+
+
+def _cause(error: Any, of_ray: type[Exception]) -> Exception:
+    """What a worker raised; ClusterError where it could not load what it was sent, nor send an error."""
+    cause = error.cause
+    if isinstance(cause, Exception) and not isinstance(cause, of_ray):
+        return cause
+    return ClusterError(
+        f"A worker could not load what it was sent, or failed otherwise ({_line(cause or error)}). Every "
+        "machine needs the modules of your own attacks and layers, and the libraries that they use, where "
+        "the driver imports them from."
+    )
 
 
 def _line(error: Exception) -> str:

@@ -100,6 +100,14 @@ DEAD = {
     "the bias drowns the picture": lost_in_rounding,
     "a constant, saturated": lambda: own(lambda x: 0 * x[:, 0, 0, :2] + [[1.0, 0.0]]),
     "a constant": lambda: own(lambda x: 0 * x[:, 0, 0, :2] + [[0.7, 0.3]]),
+    "one answer, and an excluded class": lambda: sequential(
+        layers.Flatten(),
+        layers.Dense(
+            3,
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant([3, 1, -1e9]),
+        ),
+    ),
     "whatever beyond 300 counts": lambda: own(
         lambda x: ops.add(ops.relu(ops.mean(x, axis=(1, 2)) - 300), [[1.0, 0.0, 0.0]])
     ),
@@ -121,6 +129,10 @@ HEALTHY = {
     "hardly sure": lambda: times(1e-5),
     "a binary sigmoid": lambda: sequential(layers.Flatten(), layers.Dense(1, activation="sigmoid")),
     "logits": lambda: sequential(layers.Flatten(), layers.Dense(5)),
+    "an excluded class": lambda: sequential(
+        layers.Flatten(),
+        layers.Dense(4, bias_initializer=keras.initializers.Constant([0, 0, 0, -1e9])),
+    ),
     "a softmax that stays on": lambda: own(lambda x: ops.softmax(ops.mean(x, axis=(1, 2)) / 50)),
     "saturated, and it stays on": lambda: own(lambda x: ops.softmax(ops.mean(x, axis=(1, 2)) * 50)),
     "the same for all that is empty": lambda: sequential(

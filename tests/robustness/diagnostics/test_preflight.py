@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from robustness.diagnostics import preflight
+from robustness.diagnostics.gradient_direction import agreement
 from robustness.errors import ImagesError
 from robustness.models.classifier import Classifier
 
@@ -249,6 +250,47 @@ def test_a_gradient_of_nan_is_found():
     found = check(own(rooted))
     assert found["D04-gradient-zero"].severity == "error"
     assert "NaN or infinite on 42 of 42" in found["D04-gradient-zero"].sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "severity"),
+    [
+        (lambda x: x, "ok"),
+        # The value of x, and minus its gradient.
+        (lambda x: 2 * ops.stop_gradient(x) - x, "error"),
+        # A wave that whole counts do not show, and whose slope is 150 times that of x.
+        (lambda x: x + 3 * ops.sin(50 * x), "error"),
+        # A straight-through gradient of rounding to multiples of 16: right over larger steps.
+        (lambda x: x + ops.stop_gradient(16 * ops.round(x / 16) - x), "ok"),
+    ],
+)
+def test_d04_compares_gradients_with_the_changes_that_they_predict(change, severity):
+    classifier = own(lambda x, _: ops.softmax(0.05 * ops.mean(change(x), axis=(1, 2))))
+    found = check(classifier)["D04-gradient-zero"]
+    assert found.severity == severity
+    assert ("does not change the margin" in found.sentence) == (severity != "ok")
+
+
+def test_a_linear_model_changes_as_its_gradient_says():
+    """Also where steps leave 0..255, and with a class that never wins; not where all is rounding."""
+    images = IMAGES[:6].astype("float32")
+    images[0] = 255.0
+    weights = np.array([[0.3, 0, 0], [0, 0.2, -0.1], [0.1, 0, 0.4]])
+
+    def logits_of(points):
+        some = points.mean(axis=(1, 2)) @ weights
+        return np.concatenate([some, np.full((len(some), 1), -1e9)], axis=1)
+
+    classes = logits_of(images).argmax(axis=1)
+    other = np.argsort(logits_of(images), axis=1)[:, -2]
+    slopes = np.broadcast_to(
+        ((weights.T[other] - weights.T[classes]) / 16)[:, None, None, :], images.shape
+    )
+    assert agreement(logits_of, images, classes, slopes) == pytest.approx(1, rel=1e-6)
+    # Over 8 counts a third class may take the lead.
+    assert (agreement(logits_of, images, classes, -slopes) < -0.9).all()
+    far = agreement(lambda p: logits_of(p) + 1e9, images, classes, slopes)
+    assert np.isnan(far).all()
 
 
 def test_logits_of_another_model_are_found():

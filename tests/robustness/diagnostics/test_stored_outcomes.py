@@ -207,6 +207,54 @@ def test_d21_needs_labels():
     assert statuses(record({"pgd": {4.0: {1}}}, [PGD], labels=False))["D21"] == "skipped"
 
 
+@pytest.mark.parametrize(
+    ("labels", "answers", "flips", "status"),
+    [
+        # One answer for all: 95 % are right, and the other 5 could not be.
+        ([0] * 95 + [1] * 5, [0] * 100, {1}, "fail"),
+        ([0] * 98 + [1] * 2, [0] * 100, set(), "warn"),
+        ([0] * 98 + [1] * 2, [0] * 100, {1}, "warn"),
+        # Images of one class only: a flip shows that there are other answers.
+        ([0] * 100, [0] * 100, set(), "warn"),
+        ([0] * 100, [0] * 100, {1}, "ok"),
+        # Right 90 times, as often as the label 0 comes; and 91 times.
+        ([0] * 90 + [1] * 10, [0] * 85 + [1] * 10 + [0] * 5, {1}, "warn"),
+        ([0] * 90 + [1] * 10, [0] * 86 + [1] * 9 + [0] * 5, {1}, "ok"),
+        ([None] * 100, [0] * 100, set(), "warn"),
+        ([None] * 100, [0] * 100, {1}, "skipped"),
+        ([None] * 100, [0] * 99 + [1], set(), "skipped"),
+    ],
+)
+def test_d21_compares_with_an_answer_that_never_changes(labels, answers, flips, status):
+    one = record({"pgd": {4.0: flips}}, [PGD])
+    one.images["label"], one.images["clean_class"] = labels, answers
+    assert found(one)["D21"].status == status
+
+
+@pytest.mark.parametrize(
+    ("copies", "n", "independent", "status"),
+    [
+        (1, 100, None, "ok"),
+        # 96 and 94 different images of 100.
+        (5, 100, None, "ok"),
+        (7, 100, 100**2 / (49 + 93), "warn"),
+        # One picture 72 times, and 28 others.
+        (72, 100, 100**2 / (72**2 + 28), "fail"),
+        (16, 16, 1, "warn"),
+        (100, 100, 1, "fail"),
+    ],
+)
+def test_d23_reports_copies(copies, n, independent, status):
+    """The first `copies` of `n` images are the same picture."""
+    one = record({"pgd": {4.0: {n // 2}}}, [PGD], n=n)
+    one.images["digest"] = ["same"] * copies + [str(i) for i in range(n - copies)]
+    one.images["label"] = one.images["clean_class"] = [i % 2 for i in range(n)]
+    size = found(one)["D23"]
+    assert size.status == status
+    if independent and n >= 20:
+        assert size.evidence["independent"] == pytest.approx(independent)
+
+
 def test_d23_reports_few_images_or_a_small_class():
     one = found(record({"pgd": {4.0: {1, 2, 3}}}, [PGD], n=12))["D23"]
     assert one.status == "warn"
@@ -247,7 +295,21 @@ def test_d24_and_d25_ignore_noise_and_grids():
     alone = record({"pgd": HEALTHY["pgd"], "gaussian-noise": {4.0: set()}}, [PGD, noise])
     assert found(alone)["D24"].evidence["kinds"] == ["white-box"]
     only = replace(record({"spatial": {4.0: HALF}}, [grid]), chance=frozenset({"spatial"}))
-    assert statuses(only)["D24"] == "skipped"
+    free = only.manifest.config.with_changes(norm="free")
+    assert (
+        statuses(replace(only, manifest=only.manifest.with_changes(config=free)))["D24"]
+        == "skipped"
+    )
+
+
+def test_d24_reports_that_only_noise_was_tried():
+    noise, simba = attack("gaussian-noise", "decision"), attack("simba", "score")
+    one = found(record({"gaussian-noise": {4.0: HALF}}, [noise]))["D24"]
+    assert one.status == "warn"
+    assert "learn nothing" in one.sentence
+    scores = found(record({"simba": {4.0: HALF}}, [simba]))["D24"]
+    assert scores.status == "warn"
+    assert "one kind only (score). Add one of another kind" in scores.sentence
 
 
 def test_attacks_on_a_surrogate_do_not_count_for_the_gradient():
@@ -280,6 +342,28 @@ def test_d26_reports_images_robust_only_against_attacks_without_gradient():
     some = found(record(HEALTHY, ALL, blind={"pgd": few, "fgsm": few}))["D26"]
     assert some.status == "warn" and 0 < some.evidence["deciding_share"] < 0.05
     assert found(record(HEALTHY, ALL, blind={"pgd": {60: 4}}))["D26"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("confidence", "classes", "attacks", "status"),
+    [
+        (0.2501, 4, [attack("pgd", loss="cross_entropy")], "warn"),
+        (0.5, 4, [attack("pgd", loss="cross_entropy")], "ok"),
+        (0.01, 1000, [attack("pgd", loss="cross_entropy")], "ok"),
+        (0.0011, 1000, [attack("pgd", loss="cross_entropy")], "warn"),
+        # There is only one other class to go to.
+        (0.5001, 2, [attack("pgd", loss="cross_entropy")], "ok"),
+        (0.2501, 4, [attack("pgd", loss="margin")], "ok"),
+        (0.2501, 4, [attack("pgd", loss="cross_entropy"), attack("apgd-t", loss="dlr")], "ok"),
+        (0.2501, 4, [attack("fab", loss="cross_entropy") | {"seeks": "closest"}], "ok"),
+    ],
+)
+def test_d26_reports_the_cross_entropy_of_even_probabilities(confidence, classes, attacks, status):
+    one = record({a["label"]: {4.0: {1}} for a in attacks}, attacks)
+    one.images["confidence"] = confidence
+    names = tuple(map(str, range(classes)))
+    one = replace(one, manifest=one.manifest.with_changes(class_names=names))
+    assert found(one)["D26"].status == status
 
 
 def test_d26_is_skipped_without_recorded_gradients():

@@ -15,7 +15,7 @@ from robustness import backend
 from robustness.engine import batch_size
 from robustness.errors import ModelError, SettingError
 from robustness.models.classifier import Classifier, input_shape
-from robustness.models.fixed_size_calls import LARGE_BATCH, SMALL_BATCH
+from robustness.models.fixed_size_calls import LARGE_BATCH, SMALL_BATCH, _cause
 from robustness.models.scaling_choice import choose_scaling
 from robustness.models.scalings import SCALINGS, Scaling, parse_scaling
 
@@ -551,3 +551,28 @@ def test_a_batch_is_limited_by_the_available_memory(monkeypatch, requested, free
     monkeypatch.setattr(batch_size.memory, "available", lambda: None)
     monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.bounded(requested, classifier) == rows
+
+
+class Choosy(layers.Layer):
+    """Raises an error once it is told to."""
+
+    refuses = False
+
+    def call(self, x):
+        if self.refuses:
+            raise ValueError("expected pictures of cats")
+        return x
+
+
+def test_an_error_of_the_model_is_named():
+    layer = Choosy()
+    classifier = Classifier(sequential(layer, layers.Dense(3)), scaling="0..1")
+    layer.refuses = True
+    with pytest.raises(ModelError, match=r"raised .*ValueError: expected pictures of cats"):
+        classifier.probabilities(IMAGES)
+
+
+def test_the_cause_is_found_in_an_error_of_a_graph():
+    said = "Graph execution error:\n\nDetected at node a/b\n  File x\n\nKeyError: 'cat'\n\n[[{{node}}]]"
+    assert _cause(RuntimeError(said)) == "KeyError: 'cat'"
+    assert _cause(RuntimeError("")) == "RuntimeError"

@@ -350,6 +350,22 @@ def test_no_worker_at_all_is_an_error_in_time(spread, monkeypatch):
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
+def test_work_that_ends_every_worker_is_an_error(spread):
+    """As an image does whose attack needs more memory than a machine has; each is replaced."""
+    many = 30
+    with pytest.raises(ClusterError, match=r"5 workers in a row ended .* \(killed\).* attacked \S"):
+        spread(joins=tuple(range(0, 3 * many, 3)), dies=dict.fromkeys(range(many), 0))
+
+
+@pytest.mark.slow
+def test_many_workers_lost_at_once_are_replaced(spread, undivided):
+    """Machines that a cloud takes away end all their workers; none had joined after another's loss."""
+    found, entry, _ = spread(joins=(0,) * 7 + (40,), dies=dict.fromkeys(range(7), 0))
+    assert found == undivided
+    assert sum(worker.lost for worker in entry.workers) == 7
+
+
 def test_what_workers_cannot_load_is_refused(material):
     file, images, labels = material
     model = keras.models.load_model(file)

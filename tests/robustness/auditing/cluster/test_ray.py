@@ -15,8 +15,9 @@ from dataclasses import replace
 import pytest
 
 import robustness
+from robustness.auditing.cluster import pool
 from robustness.auditing.cluster.spread_evaluation import SpreadEvaluation
-from robustness.errors import ClusterError
+from robustness.errors import ClusterError, ImagesError
 from robustness.runs.store import Run
 from robustness.verification import evaluation
 from tests.robustness.auditing.cluster.test_driver import OPTIONS, content, material, undivided
@@ -116,6 +117,18 @@ def test_a_stopped_process_holds_up_no_attack(material, undivided, tmp_path, ser
     sent = {k.removeprefix(place): v for k, v in server.objects.items() if "/images/" in k}
     assert saved and sent == saved
     assert content(tmp_path / "run") == undivided
+
+
+def test_what_a_worker_raises_is_an_error_of_the_audit():
+    """A module that a worker cannot import fails inside Ray, as it loads what it was sent."""
+    ray_errors = pytest.importorskip("ray.exceptions")
+    missing = ray_errors.RaySystemError("No module named 'my_attack'")
+    found = pool._cause(ray_errors.RayTaskError("begin", "...", missing), ray_errors.RayError)
+    assert isinstance(found, ClusterError)
+    assert "No module named 'my_attack'" in str(found)
+    own = ImagesError("There is no such folder.")
+    raised = ray_errors.RayTaskError("begin", "...", own)
+    assert pool._cause(raised, ray_errors.RayError) is own
 
 
 def test_a_cluster_that_is_not_there_is_named(material, tmp_path):
