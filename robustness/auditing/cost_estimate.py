@@ -103,11 +103,13 @@ class AttackCost:
         least = min((one.steps for one in sure_held), default=0.0)
         spread = Z95 * _deviation(flipped, sample) / math.sqrt(sample)
         mean = sum(flipped) / sample
+        # Some attacks begin with steps that are not counted in their number.
+        most = float(max([probe.most_steps, *(one.steps for one in measured)]))
         sure_flipped = [one.steps for one in sure if one.flipped]
         steps = Range(
             images * (max(0.0, sum(sure_flipped) / sample - spread) + low * least),
             images * (mean + spent / sample),
-            images * (mean + spread + high * probe.most_steps),
+            images * (mean + spread + high * most),
         )
         reached = wilson_interval(len(sure), sample)[0], wilson_interval(len(measured), sample)[1]
         attacked = Range(images * reached[0], len(measured) * scale, images * reached[1])
@@ -127,7 +129,7 @@ class AttackCost:
             longest=Range(
                 max([*sure_flipped, least] if low else sure_flipped, default=0.0),
                 longest,
-                max(float(probe.most_steps), longest),
+                most,
             ),
             compiling=probe.compiling,
             step=probe.step,
@@ -165,7 +167,7 @@ class AttackCost:
 def _ceiling(steps: float, probe: AttackProbe) -> float:
     """The steps of whole epsilons that are not fewer than `steps`."""
     each = probe.each_steps
-    return float(min(probe.most_steps, max(1, math.ceil(steps / each)) * each))
+    return float(max(steps, min(probe.most_steps, max(1, math.ceil(steps / each)) * each)))
 
 
 def _deviation(values: Sequence[float], count: int) -> float:
