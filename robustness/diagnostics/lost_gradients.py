@@ -12,7 +12,7 @@ surviving images with blind searches only (the limit of D04); of the steps witho
 that ended as robust."""
 
 
-EVEN = 1.5
+EVEN = 1.05
 """The best class is hardly more probable than others below this multiple of their mean."""
 FLAT = 1 - 1e-7
 """A probability that differs from 1 by at most one bit of float32."""

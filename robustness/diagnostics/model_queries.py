@@ -336,11 +336,14 @@ def round_trip(
     if not some:
         return skipped("D20", "No image was attacked.")
     if random:
-        return _drifted(classifier, some[:SMALL_BATCH])
+        # The last are those that flip, if any do: an image whose class the drift favours never flips.
+        return _drifted(classifier, some[-SMALL_BATCH:])
     read = [from_png(to_png(example.pixels)) for example in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
-    # Equal pixels have the same class; the model is nevertheless run on a few of them.
-    asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]
+    # Equal pixels have the same class; the model is nevertheless run on a few of them: the first, which
+    # survived, and the last, which flip.
+    half, count = SMALL_BATCH // 2, len(some)
+    asked = [i for i, s in enumerate(some) if i < half or i >= count - half or s.key in changed]
     rows = classifier.probabilities(_together(classifier, [read[i] for i in asked]))
     classes = dict(zip(asked, rows.argmax(axis=1).tolist(), strict=True))
     flips = [some[i].key for i, found in classes.items() if found != some[i].label]
