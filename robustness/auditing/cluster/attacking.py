@@ -92,18 +92,19 @@ class Attacking:
         """Give every worker as many images as it needs; take back or copy some if nothing else is left."""
         workers = self._work.free(self._sessions)
         self._notice_idle(workers)
-        # Idle ones first: what was taken back is for them.
+        # Those with the fewest first: what was taken back is for them.
         workers.sort(key=lambda n: len(self._held(n)))
-        share = -(-(len(self.waiting) + len(self.here)) // max(1, len(workers)))
+        count = sum(len(self._held(n)) for n in workers) + len(self.waiting) + len(self.here)
+        share = -(-count // max(1, len(workers)))
         for worker in workers:
-            session = self._sessions.get(worker)
+            session, has = self._sessions.get(worker), len(self._held(worker))
             if session is not None and not session.open:
                 continue
-            room = self._full - len(self._held(worker))
+            room = self._full - has
             # Not one image at a time.
-            if session is not None and room < self._full // 4:
+            if has >= share or (session is not None and room < self._full // 4):
                 continue
-            self._give(worker, self._next(worker, min(room, max(GROUP, share))))
+            self._give(worker, self._next(worker, min(room, max(GROUP, share - has))))
         drained = not self.waiting and not self.here
         if drained and not self._drained:
             for worker, session in self._sessions.items():
@@ -112,7 +113,7 @@ class Attacking:
         self._drained = drained
         if drained:
             idle = [n for n in workers if n in self._idle_since and not self._held(n)]
-            self._take_back(idle)
+            self._take_back(workers)
             self._copy(idle)
 
     def _held(self, worker: int) -> dict[str, Fed]:
@@ -149,21 +150,27 @@ class Attacking:
             self._pool.tell(worker, "feed", session.number, images)
         session.held |= {image.row.key: image for image in images}
 
-    def _take_back(self, idle: Sequence[int]) -> None:
-        """Ask the worker with the most images to give back half of them, as far as they have not begun."""
+    def _take_back(self, workers: Sequence[int]) -> None:
+        """Ask the worker with the most images to give some back, as far as they have not begun.
+
+        They are for the one with the fewest, also if it is not idle: empty slots of a batch cost time too.
+        """
         now = time.monotonic()
         held = {
             n: s
             for n, s in self._sessions.items()
             if s.open and s.answers and len(s.held) > 1 and now - s.asked > TAKE_BACK_SECONDS
         }
-        useful = any(self._work.records[n].like or not self._only_like for n in idle)
-        if not useful or not held:
+        takers = [n for n in workers if self._work.records[n].like or not self._only_like]
+        if not takers or not held:
             return
         busiest = max(held, key=lambda n: len(held[n].held))
-        session = held[busiest]
+        session, fewest = held[busiest], min(len(self._held(n)) for n in takers)
+        more = len(session.held) - fewest
+        if fewest and (more < 2 * GROUP or len(session.held) <= self._batch):
+            return
         session.asked, session.answers = now, False
-        self._pool.tell(busiest, "release", session.number, len(session.held) // 2)
+        self._pool.tell(busiest, "release", session.number, more // 2)
 
     def _copy(self, idle: Sequence[int]) -> None:
         """Give workers that have long been idle copies of images that one other worker runs.
