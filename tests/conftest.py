@@ -26,18 +26,12 @@ for variable in (
 ):
     os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
-# A full collection visits every object, and hardly any object of a test lives that long.
+# A full collection visits every object of TensorFlow, and hardly any object of a test lives that long.
 gc.set_threshold(2000, 20, 50)
 
 # No deadline: the first example of a process traces graphs, and machines may be busy.
 settings.register_profile("toolkit", deadline=None)
 settings.load_profile("toolkit")
-
-
-def pytest_collection_finish() -> None:
-    """Let no search for garbage visit the objects of the imported frameworks, a million and more."""
-    gc.collect()
-    gc.freeze()
 
 
 def _data(name: str) -> Path:

@@ -27,7 +27,11 @@ OPTIONAL = {
     "tf_keras": {"robustness/models/old_keras/worker.py"},
     "yaml": {"robustness/models/architecture.py"},
     "ray": {"robustness/auditing/cluster/pool.py"},
-    "pyarrow": {"reports/formats/parquet.py", "robustness/images/parquet.py"},
+    "pyarrow": {
+        "reports/formats/parquet.py",
+        "robustness/images/parquet.py",
+        "robustness/images/parquet_columns.py",
+    },
     "fsspec": {"robustness/files/remote/stores.py"},
     "s3fs": {"robustness/files/remote/stores.py"},
 }

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -317,7 +317,7 @@ def _resolve(run: ShardRun, store: Run, new: Row, stored: Row) -> None:
         if isinstance(new, (OutcomeRow, GradientRow, DistanceRow, UploadRow))
         else "the image itself"
     )
-    before, now = vars(stored), vars(new)
+    before, now = asdict(stored), asdict(new)
     what = next(name for name in now if now[name] != before[name])
     raise RunUsageError(
         f"{run.path} has another result for the image {shorten(image, 80)} ({about}) than a run before it: "

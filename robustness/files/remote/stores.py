@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -176,8 +177,8 @@ def _part_of_object(system: Any, info: Info, start: int, end: int) -> bytes:
 
     bucket, _, key = info.url.partition("://")[2].partition("/")
 
-    async def got() -> bytes:
-        answer = await system._call_s3(
+    try:
+        answer = system.call_s3(
             "get_object",
             Bucket=bucket,
             Key=key,
@@ -185,11 +186,8 @@ def _part_of_object(system: Any, info: Info, start: int, end: int) -> bytes:
             IfMatch=info.version,
             **system.req_kw,
         )
-        async with answer["Body"] as body:
-            return bytes(await body.read())
-
-    try:
-        return bytes(sync(system.loop, got))
+        with contextlib.closing(answer["Body"]) as body:
+            return bytes(sync(system.loop, body.read))
     except OSError as error:
         if status_of(error) in (412, 416):
             raise ChangedFileError(_CHANGED) from error

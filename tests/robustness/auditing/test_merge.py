@@ -8,7 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def test_an_unfinished_shard_is_named_or_its_rows_are_taken(material, folder, tm
         run.drop(
             "outcomes",
             [
-                vars(row)
+                asdict(row)
                 for row in run.rows(OutcomeRow)
                 if row.attack.startswith("fgsm") or row.image in keys
             ],
