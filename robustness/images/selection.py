@@ -48,7 +48,7 @@ def select(
     _check("per_class", per_class)
     shuffled = sorted(
         (entry for entry in entries if only is None or only(entry)),
-        key=lambda entry: (_ticket(seed, entry.key), entry.key),
+        key=lambda entry: _ticket(seed, entry.key),
     )
     dealt: Counter[int | None] = Counter()
     rounds = []
