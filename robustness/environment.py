@@ -1,7 +1,7 @@
 """Changes settings of the process for a while, and restores them afterwards.
 
 These are the variable of oneDNN and the level of TensorFlow's log, which TensorFlow reads while it is
-imported, and Python's search for cyclic garbage.
+imported, and Python's collection of cyclic garbage.
 """
 
 from __future__ import annotations
@@ -104,10 +104,11 @@ def _hidden_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_garbage_search() -> Iterator[None]:
-    """Pause Python's search for cyclic garbage while many objects are made that are all kept.
+def without_garbage_collection() -> Iterator[None]:
+    """Pause Python's collection of cyclic garbage while many objects are made that are all kept.
 
-    Each search visits all of them: listing a million images took a third longer. Also usable as a decorator.
+    Each collection visits all of them: resuming a run of a million images spent a third of its time on that.
+    Also usable as a decorator.
     """
     on = gc.isenabled()
     gc.disable()

@@ -19,7 +19,7 @@ from robustness.auditing.setup import AuditSetup
 from robustness.auditing.tally import Tally
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork, Work
 from robustness.contract.attack import Attack
-from robustness.environment import without_garbage_search
+from robustness.environment import without_garbage_collection
 from robustness.errors import GradientError
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
@@ -165,7 +165,7 @@ class Auditor:
         known = set(self.store.columns_of("images", "key")["key"])
         self.canvases.sizes |= self.store.sizes()
         first = self.setup.first
-        with without_garbage_search():
+        with without_garbage_collection():
             todo = [(first + n, e) for n, e in enumerate(self.entries) if e.key not in known]
         done, total = len(self.entries) - len(todo), len(self.entries)
         pace = Pace(done)
@@ -233,7 +233,7 @@ class Auditor:
         ) as results:
             yield from results
 
-    @without_garbage_search()
+    @without_garbage_collection()
     def _to_attack(
         self, attack: Attack, standing: dict[str, int], tally: Tally
     ) -> dict[str, ImageRow]:

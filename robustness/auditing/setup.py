@@ -42,7 +42,7 @@ from robustness.configuration.shard import WHOLE, Shard
 from robustness.contract import ensembles
 from robustness.diagnostics import preflight
 from robustness.engine import batch_size, votes
-from robustness.environment import without_garbage_search
+from robustness.environment import without_garbage_collection
 from robustness.errors import ImagesError
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
@@ -124,7 +124,7 @@ class AuditSetup:
             plan = replace(plan, draws=votes.DRAWS)
         return plan
 
-    @without_garbage_search()
+    @without_garbage_collection()
     def manifest(self, plan: Plan, *, command: str = "", origin: Origin | None = None) -> Manifest:
         """Return the manifest of the run before its first image is read."""
         classifier, surrogate, table = self.classifier, self.surrogate, self.inputs.table
@@ -148,7 +148,7 @@ class AuditSetup:
         )
 
 
-@without_garbage_search()
+@without_garbage_collection()
 def set_up(
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,

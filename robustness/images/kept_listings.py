@@ -55,13 +55,17 @@ def kept(
     listed : lists them.
     extract : returns the picture file in the bytes at an offset; None if they are the picture file.
     """
+    # Asked once: the version of a new local file is "" for two seconds.
+    versions = [file.version for file in files]
+    if not all(versions):
+        return listed()
     stated = [FORMAT, kind, what, options.class_names, options.label_column]
-    place = _place([*stated, [(file.name, file.size, file.version) for file in files]])
-    known = all(file.version for file in files)
-    if known and (source := _read(place, files, extract)) is not None:
+    sizes = [(file.name, file.size) for file in files]
+    place = _place([*stated, sizes, versions])
+    if (source := _read(place, files, extract)) is not None:
         return source
     source = listed()
-    if known and len(source.listing.index) >= LARGE:
+    if len(source.listing.index) >= LARGE:
         _write(place, source.listing)
     return source
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustness.environment import without_garbage_search
+from robustness.environment import without_garbage_collection
 from robustness.errors import RunUsageError
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
@@ -70,7 +70,7 @@ class Mended:
         return f"Damaged or missing in the run, and made again: {listed}."
 
 
-@without_garbage_search()
+@without_garbage_collection()
 def mend(
     store: Run,
     plan: Plan,

@@ -31,11 +31,6 @@ LEAST_MARGIN = 1.0
 """The smallest margin of an image, in logits."""
 
 
-def _shapes(state: State) -> Any:
-    """The keys of a state, and the shape and type of each array."""
-    return tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state)
-
-
 class LinearCase:
     """A linear classifier of three classes, images of class 0, and the attack's points at every step.
 
@@ -165,8 +160,7 @@ class LinearCase:
             # The state of the whole batch is converted once per step, not once per row.
             if not latest or latest[0][0] is not state:
                 latest[:] = [(state, ops.convert_to_numpy(state["own"]["point"]))]
-                # A step that keeps them once runs the same graph ever after.
-                shape = expected if step > 1 else _shapes(state["own"])
+                shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
                 expected = expected or shape
                 if shape != expected:
                     raise AttackError(

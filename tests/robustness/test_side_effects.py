@@ -342,19 +342,19 @@ def test_the_model_is_unchanged_after_audits_from_two_threads():
     assert gc.get_freeze_count() == 0
 
 
-def test_the_search_for_garbage_is_paused_and_continues():
+def test_garbage_collection_is_paused_and_continues():
     """Also after an error, within another pause, and not where the user has turned it off."""
     assert gc.isenabled()
-    with contextlib.suppress(ValueError), environment.without_garbage_search():
+    with contextlib.suppress(ValueError), environment.without_garbage_collection():
         assert not gc.isenabled()
-        with environment.without_garbage_search():
+        with environment.without_garbage_collection():
             assert not gc.isenabled()
         assert not gc.isenabled()
         raise ValueError
     assert gc.isenabled()
     gc.disable()
     try:
-        with environment.without_garbage_search():
+        with environment.without_garbage_collection():
             pass
         assert not gc.isenabled()
     finally:

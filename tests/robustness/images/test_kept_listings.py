@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustness.files.places import FRESH_NS
+from robustness.files.places import FRESH_NS, LocalFile
 from robustness.images import kept_listings, open_source, tar_shards, tfrecords
 from tests.robustness.images.source_files import members, write_records, write_shards
 
@@ -121,6 +121,14 @@ def test_a_file_written_just_now_has_no_kept_listing(tmp_path, listings, passes)
     passes.clear()
     open_source(place, CLASSES)
     assert passes
+    assert not listings.exists()
+
+
+def test_a_file_that_ages_while_it_is_opened_has_no_kept_listing(tmp_path, listings, monkeypatch):
+    """Its version must not be "" in the name of a listing: other content would have the same name."""
+    answers = iter(["", "", ""])
+    monkeypatch.setattr(LocalFile, "version", property(lambda file: next(answers, file.name)))
+    open_source(_shards(tmp_path), CLASSES)
     assert not listings.exists()
 
 
