@@ -25,6 +25,7 @@ import numpy as np
 from robustness.auditing.cluster.driver import ClusterWork
 from robustness.auditing.cluster.messages import Done, Fed, Hello, Packet
 from robustness.auditing.cluster.pool import Event
+from robustness.auditing.image_queue import ImageQueue
 from robustness.images.png import to_png
 from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow, png_name
 from robustness.runs.schema import Manifest
@@ -101,7 +102,9 @@ def stored(count: int, workers: int) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     pool = Imitated(workers, [to_png(picture) for picture in noise])
-    rows = [ImageRow(key=f"image {n}", position=n, name=f"{n}.png") for n in range(count)]
+    rows = {
+        f"image {n}": ImageRow(key=f"image {n}", position=n, name=f"{n}.png") for n in range(count)
+    }
     local = SimpleNamespace(
         workers=0, batch_size=252, counts=lambda attack: {}, canvases=Canvas(), classifier=None
     )
@@ -112,7 +115,8 @@ def stored(count: int, workers: int) -> tuple[float, float]:
         work = ClusterWork(pool, cast("Any", local), KIND, store.save_png)
         pending = Pending(store)
         clock, processor = time.perf_counter(), time.process_time()
-        for image in work.attack(cast("Any", SimpleNamespace(label=LABEL, width=1)), rows, {}):
+        images = ImageQueue(list(rows), lambda keys: {key: rows[key] for key in keys})
+        for image in work.attack(cast("Any", SimpleNamespace(label=LABEL, width=1)), images, {}):
             pending.make(image.rows)
         pending.close()
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
@@ -126,8 +130,8 @@ class Canvas:
     def __init__(self) -> None:
         self.sizes: dict[str, tuple[int, int]] = {}
 
-    def groups(self, attack: object, rows: list[ImageRow]) -> dict[None, list[ImageRow]]:
-        return {None: rows}
+    def groups(self, attack: object, images: ImageQueue) -> dict[None, ImageQueue]:
+        return {None: images}
 
 
 def main() -> None:

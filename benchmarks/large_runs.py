@@ -184,12 +184,11 @@ def resumed(folder: Path, options: argparse.Namespace) -> str:
         opened = time.process_time()
         mended = mend(run, plan, cache, entries, SHAPE)
         repaired = time.process_time()
-        known = set(run.columns_of("images", "key")["key"])
-        left = sum(entry.key not in known for entry in entries)
+        left = len(entries) - run.image_count()
         for attack in plan.attacks:
             run.first_flips(plan.before(attack))
             found = remaining(run, attack.label, len(plan.threat.epsilons), {})
-            left += len(list(found.rows()))
+            left += len(found.spared) + len(found.to_attack)
         ended = time.process_time()
         names = ("image", "attack", "epsilon", "status", plan.threat.norm.column)
         medians(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 
 from robustness.auditing import step_pictures
+from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.image_rows import spared_rows
 from robustness.auditing.pixels_read import pixels_read
-from robustness.auditing.remaining import remaining
+from robustness.auditing.remaining import Remaining, remaining
 from robustness.auditing.setup import AuditSetup
 from robustness.auditing.tally import Tally
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork, Work
 from robustness.contract.attack import Attack
 from robustness.environment import without_garbage_collection
 from robustness.errors import GradientError
+from robustness.images import Entry
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
@@ -71,7 +73,6 @@ class Auditor:
             setup.classifier,
             setup.attacked,
             setup.cache,
-            entries={entry.key: entry for entry in self.entries},
             save=store.save_png,
             canvases=self.canvases,
         )
@@ -162,11 +163,8 @@ class Auditor:
 
     def _clean(self, answers: Mapping[str, np.ndarray]) -> None:
         """Store the model's prediction for each unchanged image."""
-        known = set(self.store.columns_of("images", "key")["key"])
         self.canvases.sizes |= self.store.sizes()
-        first = self.setup.first
-        with without_garbage_collection():
-            todo = [(first + n, e) for n, e in enumerate(self.entries) if e.key not in known]
+        todo = self._unseen()
         done, total = len(self.entries) - len(todo), len(self.entries)
         pace = Pace(done)
         with contextlib.closing(self.work.clean(todo, answers)) as results:
@@ -179,6 +177,15 @@ class Auditor:
                     Progress("clean", done, total, workers=self.work.workers, rate=pace.rate(done))
                 )
         self.pending.flush()
+
+    def _unseen(self) -> list[tuple[int, Entry]]:
+        """The images without a row, with their positions."""
+        # A resumed run has been repaired: it has rows of its own images only.
+        if self.store.image_count() == len(self.entries):
+            return []
+        known, first = set(self.store.columns_of("images", "key")["key"]), self.setup.first
+        with without_garbage_collection():
+            return [(first + n, e) for n, e in enumerate(self.entries) if e.key not in known]
 
     def _attack(self, attack: Attack) -> None:
         """Run one attack on every correctly classified image that has no outcome yet."""
@@ -199,21 +206,21 @@ class Auditor:
         first = self.store.first_flips(self.plan.before(attack))
         # The number of epsilons below the smallest flip by an earlier attack.
         standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
-        rows = self._to_attack(attack, standing, tally)
+        images = self._to_attack(attack, standing, tally)
         pace = Pace(tally.done)
         report()
         try:
-            for image in self._attacked(attack, rows, standing):
-                row = rows.pop(image.key)
+            for image in self._attacked(attack, images, standing):
                 self.pending.make(image.rows)
                 beyond = epsilons[image.count :]
-                self.pending.add(spared_rows(row, attack.label, beyond, SETTLED))
+                self.pending.add(spared_rows(image.row, attack.label, beyond, SETTLED))
                 tally.add(SETTLED if beyond else image.status)
                 report()
         except GradientError as error:
             # Go on: later attacks may need no gradient.
             reason = f"{error} {self.setup.attacked.without_gradient}".strip()
-            for row in rows.values():
+            self.pending.flush()
+            for row in self._remaining(attack, standing).to_attack:
                 count = standing.get(row.key, len(epsilons))
                 failed = replace(row, reason=reason)
                 self.pending.add(spared_rows(failed, attack.label, epsilons[:count], FAILED))
@@ -223,37 +230,26 @@ class Auditor:
         self.pending.flush()
 
     def _attacked(
-        self, attack: Attack, rows: Mapping[str, ImageRow], standing: Mapping[str, int]
+        self, attack: Attack, images: ImageQueue, standing: Mapping[str, int]
     ) -> Iterator[AttackedImage]:
         """Attack images, and yield each with its outcomes."""
-        if not rows:
+        if not images:
             return
-        with contextlib.closing(
-            self.work.attack(attack, _hardest_first(rows.values()), standing)
-        ) as results:
+        with contextlib.closing(self.work.attack(attack, images, standing)) as results:
             yield from results
 
-    @without_garbage_collection()
-    def _to_attack(
-        self, attack: Attack, standing: dict[str, int], tally: Tally
-    ) -> dict[str, ImageRow]:
-        """Return the images that an attack runs on, by key; store outcomes for the others."""
-        epsilons = self.plan.threat.epsilons
-        left = remaining(self.store, attack.label, len(epsilons), standing)
+    def _to_attack(self, attack: Attack, standing: Mapping[str, int], tally: Tally) -> ImageQueue:
+        """Return the images that an attack runs on; store outcomes for the others."""
+        left = self._remaining(attack, standing)
         tally.done += left.done
-        todo: dict[str, ImageRow] = {}
-        for row, status in left.rows():
-            if status:
-                self.pending.add(spared_rows(row, attack.label, epsilons, status))
-                tally.add(status)
-            else:
-                todo[row.key] = row
+        for row, status in zip(left.spared, left.statuses, strict=True):
+            self.pending.add(spared_rows(row, attack.label, self.plan.threat.epsilons, status))
+            tally.add(status)
         # Images with outcomes too: a resumed run must use the same batch size.
         self.local.expect(attack, self.canvases.counts(attack, left.attacked))
         self.pending.flush()
-        return todo
+        return left.to_attack
 
-
-def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
-    """Sort by descending confidence: images that take many steps start first and end with the others."""
-    return sorted(rows, key=lambda row: -(row.confidence or 0.0))
+    @without_garbage_collection()
+    def _remaining(self, attack: Attack, standing: Mapping[str, int]) -> Remaining:
+        return remaining(self.store, attack.label, len(self.plan.threat.epsilons), standing)

@@ -1,24 +1,17 @@
 """Finds the images of a run that an attack has not finished, from a few columns of the tables.
 
-A resumed run may have a million images with outcomes: rows become objects only for images without them.
+A resumed run may have a million images: the rows of those to attack become objects when they are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from robustness.runs.records import (
-    FAILED,
-    MISCLASSIFIED,
-    SETTLED,
-    UNREADABLE,
-    ImageRow,
-    status_before_attack,
-)
+from robustness.auditing.image_queue import ImageQueue
+from robustness.runs.records import SETTLED
 from robustness.runs.store import Run
 
 
@@ -28,24 +21,19 @@ class Remaining:
 
     Attributes
     ----------
-    store : the run.
     attacked : the keys of all images that the attack runs on, with or without outcomes, in any order.
     done : how many images have their outcomes.
-    unfinished : the keys of the others, attacked or not.
-    standing : as for `remaining`.
+    spared : the images without outcomes that the attack does not run on, in the run's order.
+    statuses : the status of each of them.
+    to_attack : the others. Those of which the model is surest come first: images that take many steps start
+        first and end with the others.
     """
 
-    store: Run
     attacked: Collection[str]
     done: int
-    unfinished: Collection[str]
-    standing: Mapping[str, int]
-
-    def rows(self) -> Iterator[tuple[ImageRow, str]]:
-        """Yield the images without outcomes, in the run's order, and their status; "" for one to attack."""
-        for row in self.store.image_rows(self.unfinished):
-            spared = SETTLED if self.standing.get(row.key) == 0 else ""
-            yield row, status_before_attack(row) or spared
+    spared: ImageQueue
+    statuses: Sequence[str]
+    to_attack: ImageQueue
 
 
 def remaining(store: Run, attack: str, epsilons: int, standing: Mapping[str, int]) -> Remaining:
@@ -58,28 +46,33 @@ def remaining(store: Run, attack: str, epsilons: int, standing: Mapping[str, int
     epsilons : the number of its outcomes for each image.
     standing : by key, the number of epsilons, from the smallest on, that need an outcome; all if absent.
     """
-    images = store.columns_of("images", "key", "label", "clean_class", "reason")
-    keys = images["key"].to_numpy(object)
-    attacked = statuses_before_attack(images) == ""
-    if standing:
-        attacked &= np.array([standing.get(key) != 0 for key in keys], bool)
-    settled = store.settled(attack, epsilons)
-    unfinished = {key for key in keys if key not in settled}
+    keys: list[str] = []
+    attacked: list[str] = []
+    positions: list[int] = []
+    confidences: list[float | None] = []
+    spared: list[tuple[int, str, str]] = []
+    settled, count = store.settled(attack, epsilons), 0
+    for rows in store.statuses():
+        count += len(rows)
+        for key, position, confidence, before in rows:
+            status = before or (SETTLED if standing.get(key) == 0 else "")
+            if not status:
+                attacked.append(key)
+            if key in settled:
+                continue
+            if status:
+                spared.append((position, key, status))
+            else:
+                keys.append(key)
+                positions.append(position)
+                confidences.append(confidence)
+    spared.sort()
+    # An empty confidence becomes NaN.
+    surest = np.nan_to_num(np.array(confidences, float))
     return Remaining(
-        store, keys[attacked].tolist(), len(keys) - len(unfinished), unfinished, standing
+        attacked,
+        count - len(keys) - len(spared),
+        ImageQueue([key for _, key, _ in spared], store.images_of),
+        [status for _, _, status in spared],
+        ImageQueue([keys[n] for n in np.lexsort((positions, -surest)).tolist()], store.images_of),
     )
-
-
-def statuses_before_attack(images: pd.DataFrame) -> np.ndarray:
-    """Return what `status_before_attack` does for each row of a table, as (n,) texts; "" for None.
-
-    Parameters
-    ----------
-    images : the columns `label`, `clean_class` and `reason` of the table of images.
-    """
-    read, label = images["clean_class"].notna(), images["label"]
-    wrong = label.notna() & label.ne(images["clean_class"])
-    unsteady = images["reason"].fillna("").ne("")
-    return np.select(
-        [~read, wrong, unsteady], [UNREADABLE, MISCLASSIFIED, FAILED], default=""
-    ).astype(object)

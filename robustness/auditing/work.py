@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from robustness import backend
+from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.image_rows import RowMaker, SavePicture, status_of
 from robustness.contract.attack import Attack
 from robustness.diagnostics import Diagnosis
@@ -41,13 +42,13 @@ class AttackedImage:
 
     Attributes
     ----------
-    key : of the image.
+    row : the image.
     count : the number of epsilons with an outcome, from the smallest on.
     status : the outcome at the largest of them.
     rows : makes the rows, which may take as long as compressing pictures.
     """
 
-    key: str
+    row: ImageRow
     count: int
     status: str
     rows: Callable[[], Sequence[Row]]
@@ -72,14 +73,14 @@ class Work(Protocol):
         """
 
     def attack(
-        self, attack: Attack, rows: Sequence[ImageRow], standing: Mapping[str, int]
+        self, attack: Attack, images: ImageQueue, standing: Mapping[str, int]
     ) -> Generator[AttackedImage]:
         """Attack images and yield each when its outcomes are known, in any order.
 
         Parameters
         ----------
         attack : the attack.
-        rows : the images, in the order in which they should begin.
+        images : the images, in the order in which they should begin.
         standing : by key, the number of epsilons, from the smallest on, that need an outcome; all if absent.
 
         Raises
@@ -133,14 +134,14 @@ class Canvases:
             return {None: len(keys)}
         return Counter(self(attack, key) for key in keys)
 
-    def groups(
-        self, attack: Attack, rows: Iterable[ImageRow]
-    ) -> dict[Shape | None, list[ImageRow]]:
+    def groups(self, attack: Attack, images: ImageQueue) -> dict[Shape | None, ImageQueue]:
         """Return the images of each canvas, in the order in which the first of each came."""
-        found: dict[Shape | None, list[ImageRow]] = {}
-        for row in rows:
-            found.setdefault(self(attack, row.key), []).append(row)
-        return found
+        if self.classifier.deployment is None:
+            return {None: images}
+        found: dict[Shape | None, list[str]] = {}
+        for key in images.keys:
+            found.setdefault(self(attack, key), []).append(key)
+        return {canvas: images.of(keys) for canvas, keys in found.items()}
 
 
 class LocalWork:
@@ -152,7 +153,6 @@ class LocalWork:
     classifier : the user's model, which judges every file.
     attacked : the model that attacks evaluate.
     cache : the pictures.
-    entries : the images, by key.
     save : saves a picture.
     canvases : the canvases of the images.
     """
@@ -164,12 +164,11 @@ class LocalWork:
         attacked: Classifier,
         cache: PictureCache,
         *,
-        entries: Mapping[str, Entry],
         save: SavePicture,
         canvases: Canvases,
     ) -> None:
         self.plan, self.classifier, self.attacked_model = plan, classifier, attacked
-        self.cache, self.entries, self.canvases = cache, entries, canvases
+        self.cache, self.canvases = cache, canvases
         self.make = RowMaker(plan, classifier, save)
         self.batch_size = bounded(plan.slots, attacked)
         self._compiled: dict[tuple[Attack, int, Shape | None], CompiledBatch] = {}
@@ -205,10 +204,10 @@ class LocalWork:
                 yield self.make.clean([(waiting.popleft(), p) for p in chunk], known)
 
     def attack(
-        self, attack: Attack, rows: Sequence[ImageRow], standing: Mapping[str, int]
+        self, attack: Attack, images: ImageQueue, standing: Mapping[str, int]
     ) -> Generator[AttackedImage]:
         """Attack images, those of one canvas together; see `Work`."""
-        for canvas, some in self.canvases.groups(attack, rows).items():
+        for canvas, some in self.canvases.groups(attack, images).items():
             yield from self.attack_on(canvas, attack, some, standing)
 
     def attack_on(
@@ -263,7 +262,7 @@ class LocalWork:
                         row = taken.pop(example.key)
                         make = partial(self.make.outcomes, row, example, attack.label, outcomes)
                         status = status_of(outcomes[-1])
-                        yield AttackedImage(example.key, len(outcomes), status, make)
+                        yield AttackedImage(row, len(outcomes), status, make)
             except backend.OutOfMemory as error:
                 if self.batch_size == 1:
                     raise ModelError(
@@ -306,7 +305,7 @@ class LocalWork:
         def entries() -> Iterator[Entry]:
             for row in rows:
                 waiting.append(row)
-                yield self.entries[row.key]
+                yield row.entry
 
         pictures = self.cache.stream(entries(), self.classifier.picture_shape)
         with contextlib.closing(pictures):

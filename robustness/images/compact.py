@@ -6,6 +6,7 @@ import copy
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -164,7 +165,15 @@ class Index:
 
     def names(self) -> Iterator[str]:
         """Return the names of all pictures, in order."""
-        return map(self.name, range(len(self)))
+        if not self._names.isascii():
+            return map(self.name, range(len(self)))
+        # A character is a byte, so that all names are decoded at once.
+        text = self._names.decode("ascii")
+        return map(text.__getitem__, map(slice, chain((0,), self._ends), self._ends))
+
+    def keys(self) -> Iterator[str]:
+        """Return the names of all pictures as keys, in order; see `key_of`."""
+        return self.names() if self._names.isascii() else map(key_of, self.names())
 
     def blame(self, number: int, fault: str) -> None:
         """Note why a picture is not read, unless there is a reason already."""
@@ -199,7 +208,7 @@ class Index:
         """Return the numbers of the pictures whose name an earlier one has."""
         if not len(self):
             return []
-        hashes = np.fromiter((hash(name) for name in self.names()), np.int64, len(self))
+        hashes = np.fromiter(map(hash, self.names()), np.int64, len(self))
         order = np.argsort(hashes, kind="stable")
         same = np.flatnonzero(np.diff(hashes[order]) == 0)
         suspects = sorted({*order[same].tolist(), *order[same + 1].tolist()})
@@ -262,18 +271,22 @@ class CompactSource:
         self._extract, self._stored, self._turned = extract, stored, True
         self._sentences = index.faults.texts()
         count = len(index)
-        hashes = np.fromiter((hash(key_of(name)) for name in index.names()), np.int64, count)
+        hashes = np.fromiter(map(hash, index.keys()), np.int64, count)
         self._order = np.argsort(hashes, kind="stable").astype(np.uint32)
         self._hashes = hashes[self._order]
         self.threads = max((getattr(file, "threads", 0) for file in self._files), default=0) or None
 
     def entries(self) -> list[Entry]:
         """Return all entries, always in the same order."""
-        made = []
-        for number, name in enumerate(self._index.names()):
-            key, label = key_of(name), int(self._labels[number])
-            made.append(Entry(key, bare(key), None if label < 0 else label))
-        return made
+        return [
+            Entry(key, bare(key), None if label < 0 else label)
+            for key, label in zip(self._index.keys(), self._labels.tolist(), strict=True)
+        ]
+
+    @property
+    def count(self) -> int:
+        """The number of entries."""
+        return len(self._index)
 
     def unturned(self) -> CompactSource:
         """Return this source with pictures as they are stored, not turned as their EXIF orientation says."""

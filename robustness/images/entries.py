@@ -98,6 +98,12 @@ class Source(Protocol):
         """
 
 
+def count_of(source: Source) -> int:
+    """Return the number of entries of a source; a million need not be made to be counted (`count`)."""
+    count = getattr(source, "count", None)
+    return count if isinstance(count, int) else len(source.entries())
+
+
 def readable(entry: Entry, pixels: np.ndarray, note: str = "") -> Picture:
     """Make the picture of an entry from its decoded `pixels`."""
     pixels = np.ascontiguousarray(pixels)
@@ -170,6 +176,11 @@ class Library(Generic[Where]):
     def entries(self) -> list[Entry]:
         """Return all entries, always in the same order."""
         return list(self._entries)
+
+    @property
+    def count(self) -> int:
+        """The number of entries."""
+        return len(self._entries)
 
     def unturned(self) -> Library[Where]:
         """Return this source with pictures as they are stored, not turned as their EXIF orientation says."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
 
 from robustness.errors import SettingError
 from robustness.images.entries import Entry
@@ -46,22 +47,38 @@ def select(
     """
     _check("limit", limit)
     _check("per_class", per_class)
-    shuffled = sorted(
-        (entry for entry in entries if only is None or only(entry)),
-        key=lambda entry: _ticket(seed, entry.key),
+    chosen = [entry for entry in entries if only is None or only(entry)]
+    order = _shuffled([entry.key for entry in chosen], seed)
+    rounds = _rounds([chosen[place].label for place in order.tolist()])
+    places = np.argsort(rounds, kind="stable")  # keeps the shuffled order within a round
+    kept = places if per_class is None else places[rounds[places] < per_class]
+    return [chosen[place] for place in order[kept[:limit]].tolist()]
+
+
+def _shuffled(keys: Sequence[str], seed: int) -> np.ndarray:
+    """The places of the keys in the order of the SHA-256 of seed and key."""
+    start = hashlib.sha256(f"{seed}|".encode())
+    digests = bytearray()
+    for key in keys:
+        ticket = start.copy()
+        ticket.update(key.encode("utf-8", "backslashreplace"))
+        digests += ticket.digest()
+    parts = np.frombuffer(digests, ">u8").reshape(len(keys), 4).astype(np.uint64)
+    # The last column is the most significant one.
+    return np.lexsort(parts.T[::-1])
+
+
+def _rounds(labels: Sequence[int | None]) -> np.ndarray:
+    """How many earlier labels are the same, for each label."""
+    classes: dict[int | None, int] = {}
+    numbers = np.fromiter(
+        (classes.setdefault(label, len(classes)) for label in labels), np.int64, len(labels)
     )
-    dealt: Counter[int | None] = Counter()
-    rounds = []
-    for entry in shuffled:
-        if per_class is None or dealt[entry.label] < per_class:
-            rounds.append((dealt[entry.label], entry))
-            dealt[entry.label] += 1
-    rounds.sort(key=lambda pair: pair[0])  # a stable sort: keeps the shuffled order within a round
-    return [entry for _, entry in rounds[:limit]]
-
-
-def _ticket(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}|{key}".encode("utf-8", "backslashreplace")).digest()
+    places = np.argsort(numbers, kind="stable")
+    counts = np.bincount(numbers)
+    rounds = np.empty(len(labels), np.int64)
+    rounds[places] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rounds
 
 
 def _check(name: str, value: int | None) -> None:

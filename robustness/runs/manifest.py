@@ -15,10 +15,14 @@ from robustness import backend
 from robustness.configuration.shard import WHOLE, Shard
 from robustness.errors import RunUsageError
 from robustness.images import Entry, Source
+from robustness.images.entries import count_of
 from robustness.models.classifier import Classifier
 from robustness.runs.audit_differences import audit_differences
 from robustness.runs.plan import Plan
 from robustness.runs.schema import Data, Manifest, ModelEntry, Timing, Tool
+
+_TOGETHER = 1_000
+"""Entries that are hashed together."""
 
 
 def describe(
@@ -41,7 +45,7 @@ def describe(
     data = Data(
         description=source.description,
         selected=len(part),
-        available=len(source.entries()),
+        available=count_of(source),
         selection_sha256=_selection_digest(entries),
         seed=plan.seed,
         labelled=all(e.label is not None for e in part),
@@ -86,8 +90,9 @@ def expect_same(before: Manifest, now: Manifest) -> None:
 
 def _selection_digest(entries: Sequence[Entry]) -> str:
     sha = hashlib.sha256()
-    for entry in entries:
-        sha.update(f"{entry.key}\x1f{entry.label}\x1e".encode())
+    for start in range(0, len(entries), _TOGETHER):
+        some = entries[start : start + _TOGETHER]
+        sha.update("".join(f"{entry.key}\x1f{entry.label}\x1e" for entry in some).encode())
     return sha.hexdigest()
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from robustness.images import Entry
 
 FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
 UNREADABLE, FAILED, SETTLED = "unreadable", "failed", "settled"
@@ -26,6 +29,11 @@ class ImageRow:
     clean_class: int | None = None
     confidence: float | None = None
     png: str | None = None
+
+    @property
+    def entry(self) -> Entry:
+        """The image's entry in its source."""
+        return Entry(self.key, self.name, self.label)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +160,14 @@ def keeps_pictures(evidence: str, position: int) -> bool:
     position : int
         The index of the image in the run, from 0.
     """
-    return position < int(evidence) if evidence.isdigit() else evidence in ("flips", "all")
+    return position < pictures_kept(evidence)
+
+
+def pictures_kept(evidence: str) -> float:
+    """Return how many images, the first of the run, keep their pictures on disk; see `keeps_pictures`."""
+    if evidence.isdigit():
+        return int(evidence)
+    return math.inf if evidence in ("flips", "all") else 0
 
 
 def status_before_attack(image: ImageRow) -> str | None:

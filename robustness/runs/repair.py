@@ -22,7 +22,7 @@ from robustness.images.cache import PictureCache
 from robustness.images.entries import Shape
 from robustness.images.png import to_png
 from robustness.runs.plan import Plan
-from robustness.runs.records import FLIPPED, ROBUST, STATUSES, ImageRow, png_name
+from robustness.runs.records import FLIPPED, ROBUST, STATUSES, ImageRow, pictures_kept, png_name
 from robustness.runs.store import Run
 
 
@@ -107,15 +107,17 @@ def mend(
     RunUsageError
         The source no longer contains the picture of a damaged original.
     """
-    place = {entry.key: first + n for n, entry in enumerate(entries)}
+    keys = [entry.key for entry in entries]
     # Some columns only, as tables: a run may have millions of outcomes.
     images, outcomes = store.columns_of("images", *_OF_IMAGES), _outcomes(store)
-    sound = _sound_images(images, place)
-    kept = np.array([plan.keeps(first + n) for n in range(len(entries))], bool)
-    # The index of each outcome's image in `entries`; that of none for an image that is not sound.
-    known = _indices(images["key"][sound], place) - first
-    at = _indices(outcomes["image"], place) - first
-    at[~np.isin(at, known)] = -1
+    # The index of each image in `entries`.
+    index = images["position"].to_numpy(float) - first
+    sound = _sound_images(images, index, np.array(keys, object))
+    known = index[sound].astype(np.int64)
+    kept = np.arange(first, first + len(keys)) < pictures_kept(plan.evidence)
+    # That of each outcome's image; -1 for an image that is not sound.
+    at = _indices(outcomes["image"], keys)
+    at[(at < 0) | ~_mask(known, len(keys))[at]] = -1
     odd = _odd_outcomes(outcomes, at, kept, plan)
     strips, views = store.strips()["png"], store.views()
     seen = pd.concat([views["before"], views["after"]])
@@ -132,10 +134,9 @@ def mend(
         store.write_manifest(store.manifest.with_changes(finished=None))
     store.drop("images", _records(images.loc[~sound, ["key"]]))
     store.drop("outcomes", _records(outcomes.loc[again, list(_KEY)]))
-    needed = kept & np.isin(np.arange(len(entries)), at[outcomes["status"].isin((FLIPPED, ROBUST))])
+    needed = kept & _mask(at[outcomes["status"].isin((FLIPPED, ROBUST))], len(keys))
     originals = _originals(store, plan, images[sound], bad, needed[known])
-    by_key = {entry.key: entry for entry in entries}
-    _save(store, shelf, by_key, originals, shape)
+    _save(store, shelf, originals, shape)
     flipped = set(_names(outcomes["png"][lost]))
     return Mended(
         originals=len(originals),
@@ -165,16 +166,25 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows.itertuples(index=False, name=None)]
 
 
-def _indices(keys: pd.Series, place: dict[str, int]) -> np.ndarray:
-    """The position of each key, by `place`; -1 for one that is not there."""
-    return np.fromiter((place.get(key, -1) for key in keys.tolist()), np.int64, len(keys))
+def _indices(found: pd.Series, keys: Sequence[str]) -> np.ndarray:
+    """The index of each of `found` in `keys`; -1 for one that is not there."""
+    place = dict(zip(keys, range(len(keys)), strict=True))
+    return np.fromiter((place.get(key, -1) for key in found.tolist()), np.int64, len(found))
 
 
-def _sound_images(images: pd.DataFrame, place: dict[str, int]) -> pd.Series:
-    """Whether each row of images can belong to this audit."""
+def _mask(indices: np.ndarray, size: int) -> np.ndarray:
+    """A mask (size,) that is true at the indices that are not negative."""
+    mask = np.zeros(size, bool)
+    mask[indices[indices >= 0]] = True
+    return mask
+
+
+def _sound_images(images: pd.DataFrame, index: np.ndarray, keys: np.ndarray) -> pd.Series:
+    """Whether each row of images can belong to this audit; `index` is its place in `keys`."""
     answered = images["clean_class"].notna() & images["confidence"].notna()
-    here = images["position"] == _indices(images["key"], place)
-    return here & (answered | images["reason"].fillna("").ne(""))
+    inside = (index >= 0) & (index < len(keys))
+    here = keys[np.where(inside, index, 0).astype(np.int64)] == images["key"].to_numpy(object)
+    return inside & here & (answered | images["reason"].fillna("").ne(""))
 
 
 def _odd_outcomes(
@@ -219,12 +229,11 @@ def _originals(
 def _save(
     store: Run,
     shelf: PictureCache,
-    entries: dict[str, Entry],
     rows: list[ImageRow],
     shape: Shape,
 ) -> None:
     """Write originals again from the source of images."""
-    with contextlib.closing(shelf.stream((entries[r.key] for r in rows), shape)) as pictures:
+    with contextlib.closing(shelf.stream((row.entry for row in rows), shape)) as pictures:
         for row, picture in zip(rows, pictures, strict=True):
             if picture.pixels is None or picture.digest != row.digest:
                 why = picture.reason or "its pixels have changed"

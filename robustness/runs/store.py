@@ -27,7 +27,10 @@ from robustness.runs.cells import MOST_ROWS, expect_cells, filled, fit
 from robustness.runs.damage import damaged_pictures
 from robustness.runs.database import Database
 from robustness.runs.records import (
+    FAILED,
     FLIPPED,
+    MISCLASSIFIED,
+    UNREADABLE,
     DistanceRow,
     GradientRow,
     ImageRow,
@@ -57,6 +60,11 @@ PART = 50_000
 """Rows that are read at once."""
 _LATER = {"gradients", "distances", "sizes", "uploads", "views"}
 """Tables that runs of earlier versions lack."""
+_STATUS = (
+    f"CASE WHEN clean_class IS NULL THEN '{UNREADABLE}' WHEN label <> clean_class THEN '{MISCLASSIFIED}' "
+    f"WHEN reason <> '' THEN '{FAILED}' ELSE '' END"
+)
+"""What `status_before_attack` returns for a row of images; '' for None."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
@@ -65,6 +73,11 @@ def _create(table: str) -> str:
     columns = [f"{f.name} {_SQL_TYPES[str(f.type).split(' ')[0]]}" for f in fields(row)]
     keys = f"PRIMARY KEY ({', '.join(primary)})"
     return f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, {keys})"
+
+
+def _in_parts(keys: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Yield keys in lists that SQLite takes as values of one query."""
+    return (keys[start : start + size] for start in range(0, len(keys), size))
 
 
 def _writing(table: str) -> tuple[str, attrgetter[Any]]:
@@ -512,6 +525,22 @@ class Run:
         if keys is None or keys:
             yield from self._stream(ImageRow, "position", keys)
 
+    def images_of(self, keys: Sequence[str]) -> dict[str, ImageRow]:
+        """Return the rows of images by their keys; RunError if one has none."""
+        columns = [f.name for f in fields(ImageRow)]
+        found: dict[str, ImageRow] = {}
+        for some in _in_parts(keys):
+            query = f"SELECT {', '.join(columns)} FROM images WHERE key IN ({', '.join('?' * len(some))})"  # noqa: S608
+            rows = self._db.select(query, tuple(some))
+            self._expect_cells("images", rows, columns)
+            found |= {row[0]: ImageRow(**filled(ImageRow, row)) for row in rows}
+        if len(found) < len(set(keys)):
+            raise RunError(
+                f"{self.path / run_folder.DATABASE} has lost a row of an image while it was used. Is another "
+                "program changing it? Resume the run."
+            )
+        return found
+
     def data_digest(self) -> str:
         """Return the SHA-256 (hexadecimal) of the keys and pixel hashes of all images, in their order."""
         columns = ("key", "digest")
@@ -611,6 +640,21 @@ class Run:
         )
         damaged = self.damaged({png for _, png in named})
         return settled - {image for image, png in named if png in damaged}
+
+    def statuses(self) -> Iterator[list[tuple[str, int, float | None, str]]]:
+        """Yield key, position, confidence and status of all images, many at a time, in any order.
+
+        The status is that of `status_before_attack`, "" for an image that attacks run on.
+        """
+        query = f"SELECT key, position, confidence, {_STATUS} FROM images"  # noqa: S608 - a constant
+        with contextlib.closing(self._db.parts(query, PART)) as parts:
+            for rows in parts:
+                self._expect_cells("images", rows, ("key", "position", "confidence"))
+                yield rows
+
+    def image_count(self) -> int:
+        """Return the number of images with a row."""
+        return int(self._db.select("SELECT count(*) FROM images")[0][0])
 
     def first_flips(self, attacks: Iterable[str]) -> dict[str, float]:
         """Return, by the key of each image, the smallest epsilon at which any of `attacks` flips it."""

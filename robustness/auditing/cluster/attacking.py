@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from robustness.auditing.cluster.messages import Done, Failed, Fed, Packet
 from robustness.auditing.cluster.pool import Event
+from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.work import AttackedImage
 from robustness.contract.attack import Attack
 from robustness.errors import GradientError
@@ -48,6 +49,33 @@ class _Session:
     """Whether it has answered that."""
 
 
+class Waiting:
+    """Images that nobody has: those that were given back, then those that nobody has had.
+
+    Parameters
+    ----------
+    fresh : yields the images that nobody has had.
+    count : the number of these.
+    """
+
+    def __init__(self, fresh: Iterator[Fed], count: int) -> None:
+        self._fresh, self._count, self._again = fresh, count, deque[Fed]()
+
+    def __len__(self) -> int:
+        return len(self._again) + self._count
+
+    def popleft(self) -> Fed:
+        """Take the first image."""
+        if self._again:
+            return self._again.popleft()
+        self._count -= 1
+        return next(self._fresh)
+
+    def appendleft(self, image: Fed) -> None:
+        """Put an image first."""
+        self._again.appendleft(image)
+
+
 class Attacking:
     """One attack on the images of a run, spread over the workers.
 
@@ -57,10 +85,16 @@ class Attacking:
     here : those of them that only hardware of the driver's kind may attack.
     """
 
-    def __init__(self, work: ClusterWork, attack: Attack, images: Sequence[Fed]) -> None:
+    def __init__(
+        self, work: ClusterWork, attack: Attack, images: ImageQueue, standing: Mapping[str, int]
+    ) -> None:
         self._work, self._pool, self._attack = work, work.pool, attack
-        self.waiting, self.here = deque(images), deque[Fed]()
-        self._left = {image.row.key for image in images}
+        self._images, self._standing, sizes = images, standing, work.local.canvases.sizes
+        self.waiting = Waiting(
+            (Fed(row, standing.get(row.key), sizes.get(row.key)) for row in images), len(images)
+        )
+        self.here = deque[Fed]()
+        self._left = set(images.keys)
         self._only_like: set[str] = set()
         self._sessions: dict[int, _Session] = {}
         self._idle_since: dict[int, float] = {}
@@ -248,7 +282,7 @@ class Attacking:
         self._left.discard(image.key)
         record.finished(given.row.position)
         make = partial(self._rows, judged)
-        yield AttackedImage(judged.key, judged.count, judged.status, make)
+        yield AttackedImage(given.row, judged.count, judged.status, make)
 
     def _rows(self, image: Done) -> Sequence[Row]:
         """The rows of an image, whose pictures are saved first."""
@@ -260,9 +294,8 @@ class Attacking:
         if not self.here or self._work.like_workers():
             return
         most = max(GROUP, self._work.local.batch_size)
-        images = [self.here.popleft() for _ in range(min(most, len(self.here)))]
-        standing = {i.row.key: i.standing for i in images if i.standing is not None}
-        rows = [image.row for image in images]
-        for result in self._work.local.attack(self._attack, rows, standing):
-            self._left.discard(result.key)
+        keys = [self.here.popleft().row.key for _ in range(min(most, len(self.here)))]
+        images = self._images.of(keys)
+        for result in self._work.local.attack(self._attack, images, self._standing):
+            self._left.discard(result.row.key)
             yield result

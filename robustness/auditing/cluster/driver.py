@@ -15,9 +15,10 @@ import numpy as np
 
 from robustness.auditing.cluster.attacking import Attacking
 from robustness.auditing.cluster.chunks import Chunks
-from robustness.auditing.cluster.messages import Clean, Done, Fed, Hello, Packet, Pictures
+from robustness.auditing.cluster.messages import Clean, Done, Hello, Packet, Pictures
 from robustness.auditing.cluster.pool import Event
 from robustness.auditing.cluster.spread_reruns import spread_reruns
+from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.image_rows import SavePicture
 from robustness.auditing.work import AttackedImage, LocalWork
 from robustness.contract.attack import Attack
@@ -26,7 +27,7 @@ from robustness.diagnostics.rerun_setup import RerunSetup
 from robustness.errors import ClusterError, PipelineError
 from robustness.images import Entry
 from robustness.images.png import from_png
-from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow, Row, UploadRow
+from robustness.runs.records import FLIPPED, OutcomeRow, Row, UploadRow
 from robustness.text import first_few
 
 WAIT_SECONDS = 0.5
@@ -161,16 +162,12 @@ class ClusterWork:
             self.stop(worker)
 
     def attack(
-        self, attack: Attack, rows: Sequence[ImageRow], standing: Mapping[str, int]
+        self, attack: Attack, images: ImageQueue, standing: Mapping[str, int]
     ) -> Generator[AttackedImage]:
         """Attack images, those of one canvas after those of another; see `Work`."""
-        canvases = self.local.canvases
-        images = [
-            Fed(row, standing.get(row.key), canvases.sizes.get(row.key))
-            for some in canvases.groups(attack, rows).values()
-            for row in some
-        ]
-        yield from Attacking(self, attack, images).results()
+        groups = self.local.canvases.groups(attack, images).values()
+        in_order = images.of([key for some in groups for key in some.keys])
+        yield from Attacking(self, attack, in_order, standing).results()
 
     def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
         """Make the diagnoses that run attacks again by workers; see `Work`."""

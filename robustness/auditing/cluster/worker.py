@@ -115,7 +115,6 @@ class Worker:
             setup.classifier,
             setup.attacked,
             setup.cache,
-            entries=entries,
             save=pictures.save,
             canvases=Canvases(setup.classifier),
         )
@@ -224,7 +223,7 @@ class Worker:
 
         def done(image: AttackedImage) -> Done:
             rows = image.rows()
-            return Done(image.key, image.count, image.status, rows, mine.pictures.take())
+            return Done(image.row.key, image.count, image.status, rows, mine.pictures.take())
 
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="rows") as executor:

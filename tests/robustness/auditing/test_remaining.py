@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustness.auditing.remaining import remaining, statuses_before_attack
+from robustness.auditing.remaining import remaining
 from robustness.errors import RunError
 from robustness.runs.cells import expect_cells, fit
 from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow, data_digest, status_before_attack
@@ -30,11 +34,14 @@ IMAGES = st.lists(
 
 
 @given(IMAGES)
-def test_statuses_of_columns_are_those_of_rows(rows):
-    names = ["label", "clean_class", "reason"]
-    table = pd.DataFrame([[getattr(row, name) for name in names] for row in rows], columns=names)
-    expected = [status_before_attack(row) or "" for row in rows]
-    assert statuses_before_attack(table).tolist() == expected
+def test_statuses_of_the_table_are_those_of_rows(rows):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Run.create(Path(folder) / "run", Manifest()) as run,
+    ):
+        run.add([replace(row, key=str(n), position=n) for n, row in enumerate(rows)])
+        found = {key: status for part in run.statuses() for key, _, _, status in part}
+    assert found == {str(n): status_before_attack(row) or "" for n, row in enumerate(rows)}
 
 
 def test_remaining_work_is_that_of_a_loop_over_rows(tmp_path):
@@ -51,7 +58,7 @@ def test_remaining_work_is_that_of_a_loop_over_rows(tmp_path):
                 label=label,
                 digest=f"{n:x}",
                 clean_class=shown if seen else None,
-                confidence=0.5 if seen else None,
+                confidence=round(random.random(), 1) if seen else None,
                 reason=reason,
             )
             outcomes = [
@@ -66,11 +73,15 @@ def test_remaining_work_is_that_of_a_loop_over_rows(tmp_path):
         assert sorted(found.attacked) == [
             row.key for row in rows if not status_before_attack(row) and standing.get(row.key) != 0
         ]
-        assert list(found.rows()) == [
+        left = [
             (row, status_before_attack(row) or ("settled" if standing.get(row.key) == 0 else ""))
             for row in rows
             if row.key not in settled
         ]
+        spared = zip(found.spared, found.statuses, strict=True)
+        assert list(spared) == [(row, status) for row, status in left if status]
+        hardest_first = sorted(left, key=lambda pair: -(pair[0].confidence or 0.0))
+        assert list(found.to_attack) == [row for row, status in hardest_first if not status]
         assert run.data_digest() == data_digest((row.key, row.digest) for row in rows)
 
 
