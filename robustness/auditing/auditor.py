@@ -105,7 +105,6 @@ class Auditor:
                 self.plan,
                 self.setup.classifier,
                 self.setup.cache,
-                self.entries,
                 self.store,
                 batch=self.local.batch,
                 canvas=self.canvases,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustness.auditing.image_queue import ImageQueue
+from robustness.runs.image_columns import BEFORE_ATTACK
 from robustness.runs.records import SETTLED
 from robustness.runs.store import Run
 
@@ -46,33 +47,27 @@ def remaining(store: Run, attack: str, epsilons: int, standing: Mapping[str, int
     epsilons : the number of its outcomes for each image.
     standing : by key, the number of epsilons, from the smallest on, that need an outcome; all if absent.
     """
-    keys: list[str] = []
-    attacked: list[str] = []
-    positions: list[int] = []
-    confidences: list[float | None] = []
-    spared: list[tuple[int, str, str]] = []
-    settled, count = store.settled(attack, epsilons), 0
-    for rows in store.statuses():
-        count += len(rows)
-        for key, position, confidence, before in rows:
-            status = before or (SETTLED if standing.get(key) == 0 else "")
-            if not status:
-                attacked.append(key)
-            if key in settled:
-                continue
-            if status:
-                spared.append((position, key, status))
-            else:
-                keys.append(key)
-                positions.append(position)
-                confidences.append(confidence)
-    spared.sort()
-    # An empty confidence becomes NaN.
-    surest = np.nan_to_num(np.array(confidences, float))
+    images, settled = store.image_columns(), store.settled(attack, epsilons)
+    nothing_left = {key for key, count in standing.items() if count == 0}
+    done, before = _among(images.keys, settled), images.statuses
+    flipped = _among(images.keys, nothing_left)
+    runs_on = (before == 0) & ~flipped
+    spared = np.flatnonzero(~done & ~runs_on)
+    spared = spared[np.argsort(images.positions[spared], kind="stable")]
+    to_attack = np.flatnonzero(~done & runs_on)
+    surest = np.nan_to_num(images.confidences[to_attack])
+    to_attack = to_attack[np.lexsort((images.positions[to_attack], -surest))]
     return Remaining(
-        attacked,
-        count - len(keys) - len(spared),
-        ImageQueue([key for _, key, _ in spared], store.images_of),
-        [status for _, _, status in spared],
-        ImageQueue([keys[n] for n in np.lexsort((positions, -surest)).tolist()], store.images_of),
+        images.keys[runs_on].tolist(),
+        int(done.sum()),
+        ImageQueue(images.keys[spared].tolist(), store.images_of),
+        [BEFORE_ATTACK[status] or SETTLED for status in before[spared]],
+        ImageQueue(images.keys[to_attack].tolist(), store.images_of),
     )
+
+
+def _among(keys: np.ndarray, some: Collection[str]) -> np.ndarray:
+    """Whether each key is one of `some`."""
+    if not some:
+        return np.zeros(len(keys), bool)
+    return np.fromiter((key in some for key in keys), bool, len(keys))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from robustness.engine.model_input import Shape, example_on
 from robustness.engine.replay import Replay, replay_pictures
 from robustness.engine.search import starting_epsilon
 from robustness.errors import PipelineError
-from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
@@ -73,11 +72,10 @@ class _Shown:
         ]
 
 
-def save_step_pictures(  # noqa: PLR0913 - the parts of an audit
+def save_step_pictures(
     plan: Plan,
     classifier: Classifier,
     cache: PictureCache,
-    entries: Iterable[Entry],
     store: Run,
     *,
     batch: Callable[[Attack, Shape | None], CompiledBatch],
@@ -89,20 +87,22 @@ def save_step_pictures(  # noqa: PLR0913 - the parts of an audit
 
     Parameters
     ----------
-    plan, classifier, cache, entries, store : the audit's, as for `Auditor`.
+    plan, classifier, cache, store : the audit's, as for `Auditor`.
     batch : returns the compiled attack for pictures of a canvas.
     canvas : returns the canvas of an image, by its key.
     scaling : from counts to the model's inputs, where the user's own function makes these; None if it is
         not known.
     progress : called with the number of attacks whose steps are saved.
     """
-    flips, by_key = store.pictured_flips(), {e.key: e for e in entries}
+    flips = store.pictured_flips()
     striking = {a: _striking(flips[flips.attack == a.label]) for a in plan.attacks}
-    keys = {key for some in striking.values() for key in some.image}
-    classes = {row.key: row.clean_class for row in store.image_rows(keys)}
+    striking_rows = store.images_of(
+        sorted({key for some in striking.values() for key in some.image})
+    )
 
     def example_of(attack: Attack, key: str) -> Example | None:
-        pixels, label = cache.read(by_key[key], classifier.picture_shape).pixels, classes[key]
+        row = striking_rows[key]
+        pixels, label = cache.read(row.entry, classifier.picture_shape).pixels, row.clean_class
         if pixels is None or label is None:
             return None
         return example_on(canvas(attack, key), key, pixels, label)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def gives_sets(head: str | None, model: object) -> bool:
 
 def without_labels(entries: list[Entry]) -> list[Entry]:
     """The entries without labels: a set of labels is no class of theirs."""
-    return [replace(entry, label=None) for entry in entries]
+    return [entry._replace(label=None) for entry in entries]
 
 
 def _with_sets(classifier: Classifier, cache: PictureCache, entries: list[Entry]) -> Classifier:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,9 +23,8 @@ class Unreadable(Exception):  # noqa: N818 - an outcome of one picture, caught i
     """One picture cannot be read; the message is the reason, one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The name and label of a picture, known without decoding it.
+class Entry(NamedTuple):
+    """The name and label of a picture, known without decoding it; a tuple, since there may be a million.
 
     Parameters
     ----------

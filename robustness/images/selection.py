@@ -64,16 +64,17 @@ def _shuffled(keys: Sequence[str], seed: int) -> np.ndarray:
         ticket.update(key.encode("utf-8", "backslashreplace"))
         digests += ticket.digest()
     parts = np.frombuffer(digests, ">u8").reshape(len(keys), 4).astype(np.uint64)
-    # The last column is the most significant one.
+    order = np.argsort(parts[:, 0], kind="stable")
+    if (np.diff(parts[order, 0]) > 0).all():
+        return order
+    # Keys that come twice, since no two others begin alike. The last column is the most significant one.
     return np.lexsort(parts.T[::-1])
 
 
 def _rounds(labels: Sequence[int | None]) -> np.ndarray:
     """How many earlier labels are the same, for each label."""
-    classes: dict[int | None, int] = {}
-    numbers = np.fromiter(
-        (classes.setdefault(label, len(classes)) for label in labels), np.int64, len(labels)
-    )
+    classes = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    numbers = np.fromiter(map(classes.__getitem__, labels), np.int64, len(labels))
     places = np.argsort(numbers, kind="stable")
     counts = np.bincount(numbers)
     rounds = np.empty(len(labels), np.int64)

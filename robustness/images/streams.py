@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from robustness.environment import collecting_garbage
 from robustness.errors import ImagesError
 from robustness.images import label_arrays
 from robustness.images.arrays import fitted
@@ -101,20 +102,22 @@ def spooled(stream: Stream, class_names: Sequence[str] | None, most: int) -> Sou
     faults: dict[int, str] = {}
     labels: list[Any] = []
     digests: list[bytes] = []
-    for number, sample in enumerate(stream.samples()):
-        if number >= MAX_ENTRIES:
-            raise ImagesError(
-                f"{stream.what} gives more than {MAX_ENTRIES:,} images; expected an end. Give fewer, such as "
-                "dataset.take(1000)."
-            )
-        if number < TWICE:
-            digests.append(_digest(sample))
-        labels.append(sample.label)
-        try:
-            slots.append(_copied(sample, spool, values))
-        except Unreadable as problem:
-            slots.append(None)
-            faults[number] = str(problem)
+    # The garbage of the code that gives the images is collected, also in a pause.
+    with collecting_garbage():
+        for number, sample in enumerate(stream.samples()):
+            if number >= MAX_ENTRIES:
+                raise ImagesError(
+                    f"{stream.what} gives more than {MAX_ENTRIES:,} images; expected an end. Give fewer, "
+                    "such as dataset.take(1000)."
+                )
+            if number < TWICE:
+                digests.append(_digest(sample))
+            labels.append(sample.label)
+            try:
+                slots.append(_copied(sample, spool, values))
+            except Unreadable as problem:
+                slots.append(None)
+                faults[number] = str(problem)
     if not slots:
         raise ImagesError(f"{stream.what} gives no images; expected at least one.")
     _expect_the_same(stream, digests)

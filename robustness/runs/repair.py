@@ -21,6 +21,7 @@ from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.images.entries import Shape
 from robustness.images.png import to_png
+from robustness.runs.image_columns import ImageColumns
 from robustness.runs.plan import Plan
 from robustness.runs.records import FLIPPED, ROBUST, STATUSES, ImageRow, pictures_kept, png_name
 from robustness.runs.store import Run
@@ -109,11 +110,11 @@ def mend(
     """
     keys = [entry.key for entry in entries]
     # Some columns only, as tables: a run may have millions of outcomes.
-    images, outcomes = store.columns_of("images", *_OF_IMAGES), _outcomes(store)
+    images, outcomes = store.image_columns(), _outcomes(store)
     # The index of each image in `entries`.
-    index = images["position"].to_numpy(float) - first
-    sound = _sound_images(images, index, np.array(keys, object))
-    known = index[sound].astype(np.int64)
+    index = images.positions - first
+    sound = images.whole & _here(images.keys, index, np.array(keys, object))
+    known = index[sound]
     kept = np.arange(first, first + len(keys)) < pictures_kept(plan.evidence)
     # That of each outcome's image; -1 for an image that is not sound.
     at = _indices(outcomes["image"], keys)
@@ -123,7 +124,8 @@ def mend(
     seen = pd.concat([views["before"], views["after"]])
     masks = [] if plan.mask is None else [png_name(str(plan.mask.sha256))]
     flips = outcomes["png"], outcomes["file"]
-    bad = store.damaged(_names(*flips, images["png"], strips, seen, pd.Series(masks, dtype=object)))
+    named = _names(*flips, strips, seen).union(images.pictures, masks)
+    bad = store.damaged(named - {None})
     store.pictures_checked = True
     lost = outcomes["png"].isin(bad) | outcomes["file"].isin(bad)
     again = np.zeros(len(outcomes), bool)
@@ -132,10 +134,11 @@ def mend(
     # The run is unfinished until the deleted rows are computed again.
     if again.any() or not sound.all():
         store.write_manifest(store.manifest.with_changes(finished=None))
-    store.drop("images", _records(images.loc[~sound, ["key"]]))
+    if not sound.all():
+        store.drop("images", [{"key": key} for key in images.keys[~sound]])
     store.drop("outcomes", _records(outcomes.loc[again, list(_KEY)]))
     needed = kept & _mask(at[outcomes["status"].isin((FLIPPED, ROBUST))], len(keys))
-    originals = _originals(store, plan, images[sound], bad, needed[known])
+    originals = _originals(store, plan, images, sound, bad, needed[known])
     _save(store, shelf, originals, shape)
     flipped = set(_names(outcomes["png"][lost]))
     return Mended(
@@ -148,7 +151,6 @@ def mend(
     )
 
 
-_OF_IMAGES = ("key", "position", "clean_class", "confidence", "reason", "png")
 _KEY = ("image", "attack", "epsilon")
 
 
@@ -168,8 +170,10 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _indices(found: pd.Series, keys: Sequence[str]) -> np.ndarray:
     """The index of each of `found` in `keys`; -1 for one that is not there."""
-    place = dict(zip(keys, range(len(keys)), strict=True))
-    return np.fromiter((place.get(key, -1) for key in found.tolist()), np.int64, len(found))
+    texts = found.tolist()
+    wanted = set(texts)
+    place = {key: n for n, key in enumerate(keys) if key in wanted}
+    return np.fromiter((place.get(key, -1) for key in texts), np.int64, len(texts))
 
 
 def _mask(indices: np.ndarray, size: int) -> np.ndarray:
@@ -179,12 +183,10 @@ def _mask(indices: np.ndarray, size: int) -> np.ndarray:
     return mask
 
 
-def _sound_images(images: pd.DataFrame, index: np.ndarray, keys: np.ndarray) -> pd.Series:
-    """Whether each row of images can belong to this audit; `index` is its place in `keys`."""
-    answered = images["clean_class"].notna() & images["confidence"].notna()
+def _here(found: np.ndarray, index: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Whether each key that was found is that of the audit at its `index`."""
     inside = (index >= 0) & (index < len(keys))
-    here = keys[np.where(inside, index, 0).astype(np.int64)] == images["key"].to_numpy(object)
-    return inside & here & (answered | images["reason"].fillna("").ne(""))
+    return inside & (keys[np.where(inside, index, 0)] == found)
 
 
 def _odd_outcomes(
@@ -216,14 +218,20 @@ def _names(*columns: pd.Series) -> set[str]:
 
 
 def _originals(
-    store: Run, plan: Plan, images: pd.DataFrame, bad: set[str], needed: np.ndarray
+    store: Run,
+    plan: Plan,
+    images: ImageColumns,
+    sound: np.ndarray,
+    bad: set[str],
+    needed: np.ndarray,
 ) -> list[ImageRow]:
-    """The images whose original is to be written again, in their order; `needed` for kept pictures."""
-    known = images["clean_class"].notna() & images["reason"].fillna("").eq("")
-    wanted = images["png"].isin(bad)
+    """The sound images whose original is to be written again, in their order; `needed` for kept pictures."""
+    pictures, keys = images.pictures[sound], images.keys[sound]
+    wanted = np.fromiter((name in bad for name in pictures), bool, len(pictures))
     # The pictures of the first images are kept, or those of all.
-    wanted |= images["png"].isna() & known & (needed | plan.keeps_all)
-    return list(store.image_rows(set(images["key"][wanted])))
+    without = pd.isna(pictures) & ~(images.explained | np.isnan(images.classes))[sound]
+    wanted |= without & (needed | plan.keeps_all)
+    return sorted(store.images_of(keys[wanted].tolist()).values(), key=lambda row: row.position)
 
 
 def _save(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -26,11 +26,9 @@ from robustness.runs import run_folder
 from robustness.runs.cells import MOST_ROWS, expect_cells, filled, fit
 from robustness.runs.damage import damaged_pictures
 from robustness.runs.database import Database
+from robustness.runs.image_columns import ImageColumns
 from robustness.runs.records import (
-    FAILED,
     FLIPPED,
-    MISCLASSIFIED,
-    UNREADABLE,
     DistanceRow,
     GradientRow,
     ImageRow,
@@ -60,11 +58,6 @@ PART = 50_000
 """Rows that are read at once."""
 _LATER = {"gradients", "distances", "sizes", "uploads", "views"}
 """Tables that runs of earlier versions lack."""
-_STATUS = (
-    f"CASE WHEN clean_class IS NULL THEN '{UNREADABLE}' WHEN label <> clean_class THEN '{MISCLASSIFIED}' "
-    f"WHEN reason <> '' THEN '{FAILED}' ELSE '' END"
-)
-"""What `status_before_attack` returns for a row of images; '' for None."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
@@ -111,6 +104,7 @@ class Run:
         made = {table: _create(table) for table in _TABLES}
         self._db = Database(path, writable=writable, tables=made)
         self._place = _identity(path / run_folder.DATABASE)
+        self._images: ImageColumns | None = None
         self.pictures_checked = False
         """Whether all pictures were checked since the run was opened, so that `settled` reads none."""
 
@@ -337,8 +331,11 @@ class Run:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing rows with the same key."""
+        given = list(rows)
+        if any(isinstance(row, ImageRow) for row in given):
+            self._images = None
         with self._writing():
-            self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
+            self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in given)
 
     def add_new(self, rows: Sequence[Row]) -> list[tuple[Row, Row]]:
         """Write the rows whose keys have no row yet, in one transaction.
@@ -355,6 +352,7 @@ class Run:
         """
         if not rows:
             return []
+        self._images = None
         kind = type(rows[0])
         table, getter = _TABLE_OF[kind], _WRITING[kind][1]
         insert = _WRITING[kind][0].replace("OR REPLACE", "OR IGNORE")
@@ -383,6 +381,8 @@ class Run:
         rows : iterable of mapping
             Mappings that contain the primary key of each row.
         """
+        if table == "images":
+            self._images = None
         keys = _TABLES[table][1]
         where = " AND ".join(f"{key} IS ?" for key in keys)
         statement = f"DELETE FROM {table} WHERE {where}"  # noqa: S608
@@ -514,16 +514,15 @@ class Run:
             return pd.DataFrame(columns=[f.name for f in fields(ViewRow)])
         return self._frame("views", "attack, epsilon, image")
 
-    def image_rows(self, keys: Collection[str] | None = None) -> Iterator[ImageRow]:
-        """Yield the images in the order of the audit, with constant memory.
+    def image_rows(self) -> Iterator[ImageRow]:
+        """Yield the images in the order of the audit, with constant memory."""
+        yield from self._stream(ImageRow, "position")
 
-        Parameters
-        ----------
-        keys : collection of str, optional
-            The keys of the images to yield; all if not given.
-        """
-        if keys is None or keys:
-            yield from self._stream(ImageRow, "position", keys)
+    def image_columns(self) -> ImageColumns:
+        """Return columns of the images as arrays, which are kept until a row of an image changes."""
+        if self._images is None:
+            self._images = ImageColumns.of(self._checked("images", ImageColumns.NAMES, "rowid"))
+        return self._images
 
     def images_of(self, keys: Sequence[str]) -> dict[str, ImageRow]:
         """Return the rows of images by their keys; RunError if one has none."""
@@ -571,15 +570,11 @@ class Run:
         if self._db.columns(_TABLE_OF[kind]):
             yield from self._stream(kind, "rowid")
 
-    def _stream(
-        self, kind: type[AnyRow], order: str, keys: Collection[str] | None = None
-    ) -> Iterator[AnyRow]:
-        """Rows of a table; only those with one of `keys` in their first column, if given."""
+    def _stream(self, kind: type[AnyRow], order: str) -> Iterator[AnyRow]:
         columns = [f.name for f in fields(kind)]
         for rows in self._checked(_TABLE_OF[kind], columns, order):
             for values in rows:
-                if keys is None or values[0] in keys:
-                    yield kind(**filled(kind, values))
+                yield kind(**filled(kind, values))
 
     def _checked(
         self, table: str, columns: Sequence[str], order: str, chosen: str = ""
@@ -640,17 +635,6 @@ class Run:
         )
         damaged = self.damaged({png for _, png in named})
         return settled - {image for image, png in named if png in damaged}
-
-    def statuses(self) -> Iterator[list[tuple[str, int, float | None, str]]]:
-        """Yield key, position, confidence and status of all images, many at a time, in any order.
-
-        The status is that of `status_before_attack`, "" for an image that attacks run on.
-        """
-        query = f"SELECT key, position, confidence, {_STATUS} FROM images"  # noqa: S608 - a constant
-        with contextlib.closing(self._db.parts(query, PART)) as parts:
-            for rows in parts:
-                self._expect_cells("images", rows, ("key", "position", "confidence"))
-                yield rows
 
     def image_count(self) -> int:
         """Return the number of images with a row."""

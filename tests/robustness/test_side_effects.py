@@ -350,12 +350,15 @@ def test_garbage_collection_is_paused_and_continues():
         with environment.without_garbage_collection():
             assert not gc.isenabled()
         assert not gc.isenabled()
+        with environment.collecting_garbage():
+            assert gc.isenabled()
+        assert not gc.isenabled()
         raise ValueError
     assert gc.isenabled()
     gc.disable()
     try:
-        with environment.without_garbage_collection():
-            pass
+        with environment.without_garbage_collection(), environment.collecting_garbage():
+            assert not gc.isenabled()
         assert not gc.isenabled()
     finally:
         gc.enable()

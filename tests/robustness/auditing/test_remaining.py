@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from robustness.auditing.remaining import remaining
 from robustness.errors import RunError
 from robustness.runs.cells import expect_cells, fit
+from robustness.runs.image_columns import BEFORE_ATTACK
 from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow, data_digest, status_before_attack
 from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
@@ -40,7 +41,8 @@ def test_statuses_of_the_table_are_those_of_rows(rows):
         Run.create(Path(folder) / "run", Manifest()) as run,
     ):
         run.add([replace(row, key=str(n), position=n) for n, row in enumerate(rows)])
-        found = {key: status for part in run.statuses() for key, _, _, status in part}
+        columns = run.image_columns()
+    found = {k: BEFORE_ATTACK[n] for k, n in zip(columns.keys, columns.statuses, strict=True)}
     assert found == {str(n): status_before_attack(row) or "" for n, row in enumerate(rows)}
 
 
