@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -57,6 +57,4 @@ class Preparation:
             size[1], size[0], channels
         )
         note = f"reduced from {width}x{height} to {size[0]}x{size[1]}, the largest side that is attacked"
-        return readable(
-            replace(picture.entry), smaller, "; ".join(filter(None, (picture.note, note)))
-        )
+        return readable(picture.entry, smaller, "; ".join(filter(None, (picture.note, note))))
