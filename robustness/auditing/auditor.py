@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from robustness.auditing import step_pictures
 from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.image_rows import spared_rows
 from robustness.auditing.pixels_read import pixels_read
 from robustness.auditing.remaining import Remaining, remaining
 from robustness.auditing.setup import AuditSetup
+from robustness.auditing.step_pictures import shown_flips
 from robustness.auditing.tally import Tally
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork, Work
 from robustness.contract.attack import Attack
@@ -101,16 +101,7 @@ class Auditor:
                 self.stages.start(stage_times.attack_stage(attack.label))
                 self._attack(attack)
             self.stages.start(stage_times.STEPS)
-            step_pictures.save_step_pictures(
-                self.plan,
-                self.setup.classifier,
-                self.setup.cache,
-                self.store,
-                batch=self.local.batch,
-                canvas=self.canvases,
-                scaling=self.setup.attacked.scaling if self.plan.surrogate is None else None,
-                progress=self.progress,
-            )
+            self._save_step_pictures()
         finally:
             self.pending.close()
         manifest = self.store.manifest
@@ -248,6 +239,19 @@ class Auditor:
         self.local.expect(attack, self.canvases.counts(attack, left.attacked))
         self.pending.flush()
         return left.to_attack
+
+    def _save_step_pictures(self) -> None:
+        """Run the steps of the most confident flips again, and store their pictures."""
+        flips = shown_flips(self.plan, self.store, self.canvases.sizes)
+        steps = self.work.steps({attack: some for attack, some in flips.items() if some})
+        total = len(self.plan.attacks)
+        done = total - sum(map(bool, flips.values()))
+        self.progress(Progress("step pictures", done, total))
+        with contextlib.closing(steps):
+            for attack, rows in steps:
+                done += 1
+                self.store.add(rows)
+                self.progress(Progress("step pictures", done, total, part=attack.label))
 
     @without_garbage_collection()
     def _remaining(self, attack: Attack, standing: Mapping[str, int]) -> Remaining:

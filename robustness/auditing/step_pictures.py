@@ -1,13 +1,14 @@
-"""Saves the pictures of every step of an attack's most confident flips, for the report."""
+"""Makes the pictures of every step of an attack's most confident flips, for the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from robustness.auditing.image_rows import SavePicture
 from robustness.contract.attack import Attack
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
@@ -22,8 +23,7 @@ from robustness.models.scalings import Scaling
 from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.views import view
 from robustness.runs.plan import Plan
-from robustness.runs.progress import Listener, Progress
-from robustness.runs.records import StripRow, ViewRow
+from robustness.runs.records import ImageRow, StripRow, ViewRow
 from robustness.runs.store import Run
 
 SHOWN_FLIPS = 6
@@ -31,8 +31,119 @@ SHOWN_FLIPS = 6
 
 
 @dataclass(frozen=True)
+class ShownFlip:
+    """A flip whose steps are shown.
+
+    Attributes
+    ----------
+    row : its image.
+    size : height and width of a picture that is attacked at its own size.
+    epsilon, restart, step : of its outcome.
+    picture : its file, whose pixels are those of the last step.
+    """
+
+    row: ImageRow
+    size: tuple[int, int] | None
+    epsilon: float
+    restart: int
+    step: int
+    picture: bytes
+
+
+def shown_flips(
+    plan: Plan, store: Run, sizes: Mapping[str, tuple[int, int]]
+) -> dict[Attack, list[ShownFlip]]:
+    """Return the most confident flips of each attack, balanced by class.
+
+    Parameters
+    ----------
+    plan, store : of the run.
+    sizes : height and width of pictures that are attacked at their own size, by the image's key.
+    """
+    flips = store.pictured_flips()
+    striking = {a: _striking(flips[flips.attack == a.label]) for a in plan.attacks}
+    rows = store.images_of(sorted({key for some in striking.values() for key in some.image}))
+    return {
+        attack: [
+            ShownFlip(
+                rows[flip.image],
+                sizes.get(flip.image),
+                float(flip.epsilon),
+                int(flip.restart),
+                int(flip.step),
+                store.png(flip.png),
+            )
+            for flip in some.itertuples()
+        ]
+        for attack, some in striking.items()
+    }
+
+
+@dataclass(frozen=True)
+class StepPictures:
+    """Runs the steps of flips again and makes their rows.
+
+    Parameters
+    ----------
+    plan, classifier, cache : those of the audit.
+    batch : returns the compiled attack for pictures of a canvas.
+    canvas : returns the canvas of an image, by its key.
+    save : saves a picture.
+    scaling : from counts to the model's inputs, where the user's own function makes these; None if it is
+        not known.
+    """
+
+    plan: Plan
+    classifier: Classifier
+    cache: PictureCache
+    batch: Callable[[Attack, Shape | None], CompiledBatch]
+    canvas: Callable[[Attack, str], Shape | None]
+    save: SavePicture
+    scaling: Scaling | None = None
+
+    def rows(self, attack: Attack, flips: Sequence[ShownFlip]) -> list[StripRow | ViewRow]:
+        """Return the rows of every step of the flips of one attack, and of what the model sees."""
+        shown = [one for flip in flips if (one := self._shown(attack, flip)) is not None]
+        if not shown:
+            return []
+        ends = [picture for s in shown for picture in (s.original, s.last)]
+        answers = iter(self.classifier.probabilities(ends))
+        deployment = self.classifier.deployment
+        rows: list[StripRow | ViewRow] = []
+        if isinstance(deployment, Deployment):
+            rows += [r for one in shown for r in one.views(self.save, deployment, self.scaling)]
+        for end in shown:
+            rows.append(end.row(self.save, 0, end.original, next(answers)))
+            rows.append(end.row(self.save, end.replay.steps + 1, end.last, next(answers)))
+        groups: dict[Shape | None, list[_Shown]] = {}
+        for end in shown:
+            groups.setdefault(self.canvas(attack, end.replay.job.example.key), []).append(end)
+        for canvas, some in groups.items():
+            steps = replay_pictures(
+                self.batch(attack, canvas), self.classifier, [s.replay for s in some]
+            )
+            for number, step, picture, answer in steps:
+                rows.append(some[number].row(self.save, step, picture, answer))
+        return rows
+
+    def _shown(self, attack: Attack, flip: ShownFlip) -> _Shown | None:
+        if (example := self._example(attack, flip.row)) is None:
+            return None
+        epsilon = starting_epsilon(attack, self.plan.threat, flip.epsilon)
+        job = AttackJob(example, epsilon, flip.restart)
+        replay = Replay(job, flip.step - 1, flip.epsilon)
+        return _Shown(attack.label, replay, from_png(flip.picture))
+
+    def _example(self, attack: Attack, row: ImageRow) -> Example | None:
+        pixels = self.cache.read(row.entry, self.classifier.picture_shape).pixels
+        if pixels is None or row.clean_class is None:
+            return None
+        return example_on(self.canvas(attack, row.key), row.key, pixels, row.clean_class)
+
+
+@dataclass(frozen=True)
 class _Shown:
-    """A flip whose steps are saved: its last picture, and the replay that computes the steps before it."""
+    """A flip with the replay that computes the steps before its last picture."""
 
     attack: str
     replay: Replay
@@ -44,23 +155,27 @@ class _Shown:
         example = self.replay.job.example
         return example.cropped(example.pixels)
 
-    def row(self, store: Run, step: int, picture: np.ndarray, answer: np.ndarray) -> StripRow:
+    def row(
+        self, save: SavePicture, step: int, picture: np.ndarray, answer: np.ndarray
+    ) -> StripRow:
         return StripRow(
             image=self.replay.job.example.key,
             attack=self.attack,
             epsilon=self.replay.radius,
             step=step,
-            png=store.save_png(to_png(picture)),
+            png=save(to_png(picture), ".png"),
             probabilities="[" + ", ".join(f"{p:.6f}" for p in answer.tolist()) + "]",
         )
 
-    def views(self, store: Run, deployment: Deployment, scaling: Scaling | None) -> list[ViewRow]:
+    def views(
+        self, save: SavePicture, deployment: Deployment, scaling: Scaling | None
+    ) -> list[ViewRow]:
         """The row of what the model sees of both pictures; none if the pipeline refuses one."""
         try:
             images = [view(deployment, one, scaling) for one in (self.original, self.last)]
         except PipelineError:
             return []
-        before, after = (store.save_png(to_png(image)) for image in images)
+        before, after = (save(to_png(image), ".png") for image in images)
         return [
             ViewRow(
                 image=self.replay.job.example.key,
@@ -70,75 +185,6 @@ class _Shown:
                 after=after,
             )
         ]
-
-
-def save_step_pictures(
-    plan: Plan,
-    classifier: Classifier,
-    cache: PictureCache,
-    store: Run,
-    *,
-    batch: Callable[[Attack, Shape | None], CompiledBatch],
-    canvas: Callable[[Attack, str], Shape | None] = lambda attack, key: None,
-    scaling: Scaling | None = None,
-    progress: Listener = lambda _: None,
-) -> None:
-    """Save every step of the most confident flips of a run; the steps between first and last run again.
-
-    Parameters
-    ----------
-    plan, classifier, cache, store : the audit's, as for `Auditor`.
-    batch : returns the compiled attack for pictures of a canvas.
-    canvas : returns the canvas of an image, by its key.
-    scaling : from counts to the model's inputs, where the user's own function makes these; None if it is
-        not known.
-    progress : called with the number of attacks whose steps are saved.
-    """
-    flips = store.pictured_flips()
-    striking = {a: _striking(flips[flips.attack == a.label]) for a in plan.attacks}
-    striking_rows = store.images_of(
-        sorted({key for some in striking.values() for key in some.image})
-    )
-
-    def example_of(attack: Attack, key: str) -> Example | None:
-        row = striking_rows[key]
-        pixels, label = cache.read(row.entry, classifier.picture_shape).pixels, row.clean_class
-        if pixels is None or label is None:
-            return None
-        return example_on(canvas(attack, key), key, pixels, label)
-
-    for place, attack in enumerate(plan.attacks):
-        progress(Progress("step pictures", place, len(plan.attacks), part=attack.label))
-        shown = []
-        for flip in striking[attack].itertuples():
-            if (example := example_of(attack, flip.image)) is None:
-                continue
-            epsilon = starting_epsilon(attack, plan.threat, flip.epsilon)
-            job = AttackJob(example, epsilon, int(flip.restart))
-            replay = Replay(job, int(flip.step) - 1, float(flip.epsilon))
-            shown.append(_Shown(attack.label, replay, from_png(store.png(flip.png))))
-        if not shown:
-            continue
-        ends = [picture for s in shown for picture in (s.original, s.last)]
-        answers = iter(classifier.probabilities(ends))
-        rows: list[StripRow | ViewRow] = []
-        deployment = classifier.deployment
-        if isinstance(deployment, Deployment):
-            rows += [row for one in shown for row in one.views(store, deployment, scaling)]
-        for end in shown:
-            rows.append(end.row(store, 0, end.original, next(answers)))
-            rows.append(end.row(store, end.replay.steps + 1, end.last, next(answers)))
-        groups: dict[Shape | None, list[_Shown]] = {}
-        for end in shown:
-            groups.setdefault(canvas(attack, end.replay.job.example.key), []).append(end)
-        for place_of_rows, some in groups.items():
-            steps = replay_pictures(
-                batch(attack, place_of_rows), classifier, [s.replay for s in some]
-            )
-            for number, step, picture, answer in steps:
-                rows.append(some[number].row(store, step, picture, answer))
-        store.add(rows)
-    progress(Progress("step pictures", len(plan.attacks), len(plan.attacks)))
 
 
 def _striking(flips: Any) -> Any:

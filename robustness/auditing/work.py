@@ -18,6 +18,7 @@ import numpy as np
 from robustness import backend
 from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.image_rows import RowMaker, SavePicture, status_of
+from robustness.auditing.step_pictures import ShownFlip, StepPictures
 from robustness.contract.attack import Attack
 from robustness.diagnostics import Diagnosis
 from robustness.diagnostics.rerun_setup import RerunSetup
@@ -88,6 +89,11 @@ class Work(Protocol):
         GradientError
             The attack needs a gradient and the model has none.
         """
+
+    def steps(
+        self, flips: Mapping[Attack, Sequence[ShownFlip]]
+    ) -> Generator[tuple[Attack, Sequence[Row]]]:
+        """Run the steps of flips again, and yield the rows of each attack, in any order."""
 
     def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
         """Make the diagnoses that run attacks again; see `robustness.diagnostics.reruns`."""
@@ -273,6 +279,22 @@ class LocalWork:
                 again = list(taken.values())
             else:
                 return
+
+    def steps(
+        self, flips: Mapping[Attack, Sequence[ShownFlip]]
+    ) -> Generator[tuple[Attack, Sequence[Row]]]:
+        """Run the steps of flips again; see `Work`."""
+        made = StepPictures(
+            self.plan,
+            self.classifier,
+            self.cache,
+            self.batch,
+            self.canvases,
+            self.make.save,
+            self.attacked_model.scaling if self.plan.surrogate is None else None,
+        )
+        for attack, some in flips.items():
+            yield attack, made.rows(attack, some)
 
     def batch(self, attack: Attack, canvas: Shape | None) -> CompiledBatch:
         """Return the compiled attack at the batch size that fits now; cached, since tracing takes seconds."""

@@ -18,8 +18,10 @@ from robustness.auditing.cluster.chunks import Chunks
 from robustness.auditing.cluster.messages import Clean, Done, Hello, Packet, Pictures
 from robustness.auditing.cluster.pool import Event
 from robustness.auditing.cluster.spread_reruns import spread_reruns
+from robustness.auditing.cluster.spread_tasks import spread_tasks
 from robustness.auditing.image_queue import ImageQueue
 from robustness.auditing.image_rows import SavePicture
+from robustness.auditing.step_pictures import ShownFlip
 from robustness.auditing.work import AttackedImage, LocalWork
 from robustness.contract.attack import Attack
 from robustness.diagnostics import Diagnosis
@@ -168,6 +170,26 @@ class ClusterWork:
         groups = self.local.canvases.groups(attack, images).values()
         in_order = images.of([key for some in groups for key in some.keys])
         yield from Attacking(self, attack, in_order, standing).results()
+
+    def steps(
+        self, flips: Mapping[Attack, Sequence[ShownFlip]]
+    ) -> Generator[tuple[Attack, Sequence[Row]]]:
+        """Run the steps of flips again by workers, an attack each; see `Work`."""
+        attacks = list(flips)
+
+        def start(worker: int, number: int) -> None:
+            attack = attacks[number]
+            counts = self.local.counts(attack)
+            self.start(worker, "steps", number, attack.label, counts, flips[attack])
+
+        def here(number: int) -> tuple[Sequence[Row], Pictures]:
+            ((_, rows),) = self.local.steps({attacks[number]: flips[attacks[number]]})
+            return rows, {}
+
+        tasks = spread_tasks(self, range(len(attacks)), start, here)
+        for number, (rows, pictures) in tasks:
+            self.save_all(pictures)
+            yield attacks[number], rows
 
     def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
         """Make the diagnoses that run attacks again by workers; see `Work`."""

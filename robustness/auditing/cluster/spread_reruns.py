@@ -1,16 +1,12 @@
-"""Spreads the diagnostics that run attacks again over the workers of an audit, one rerun at a time each.
-
-A rerun is a function of the run and a sample of its images, so that its result is that of one process on
-hardware of the driver's kind. Other workers get none.
-"""
+"""Spreads the diagnostics that run attacks again over the workers of an audit, one rerun at a time each."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from robustness.auditing.cluster.spread_tasks import spread_tasks
 from robustness.diagnostics import Diagnosis
 from robustness.diagnostics.model_queries import Sample
 from robustness.diagnostics.rerun_setup import RerunSetup
@@ -32,28 +28,10 @@ class RerunMaterial:
     sample: Sample
 
 
-@dataclass(frozen=True)
-class Rerun:
-    """The diagnoses of one rerun.
-
-    Attributes
-    ----------
-    number : its place in `RERUNS`.
-    diagnoses : what it found.
-    processor_seconds : the processor time that the worker has used since it began.
-    """
-
-    number: int
-    diagnoses: list[Diagnosis]
-    processor_seconds: float
-
-
 def spread_reruns(
     work: ClusterWork, setup: RerunSetup, progress: Callable[[str], None]
 ) -> list[Diagnosis]:
     """Make the diagnoses that run attacks again by workers, in the order of one process.
-
-    Without a worker of the driver's kind this process makes the next one.
 
     Parameters
     ----------
@@ -62,36 +40,21 @@ def spread_reruns(
     progress : called with the name of each rerun when it is first begun.
     """
     material = RerunMaterial(setup.record, setup.sample)
-    waiting = deque(sorted(range(len(RERUNS)), key=_begins))
-    begun: set[int] = set()
-    held: dict[int, int] = {}
     equipped: set[int] = set()
-    found: dict[int, list[Diagnosis]] = {}
 
-    def begin() -> int:
-        number = waiting.popleft()
-        if number not in begun:
-            begun.add(number)
-            progress(title(RERUNS[number]))
-        return number
+    def start(worker: int, number: int) -> None:
+        work.start(worker, "rerun", number, None if worker in equipped else material)
+        equipped.add(worker)
 
-    while len(found) < len(RERUNS):
-        for worker in work.free(()):
-            if work.records[worker].like and waiting:
-                held[worker] = begin()
-                given = None if worker in equipped else material
-                equipped.add(worker)
-                work.start(worker, "rerun", held[worker], given)
-        if waiting and not work.like_workers():
-            number = begin()
-            found[number] = RERUNS[number](setup)
-        for event in work.events():
-            if event.kind == "item" and isinstance(event.value, Rerun):
-                work.records[event.worker].processor_seconds = event.value.processor_seconds
-                found[event.value.number] = event.value.diagnoses
-                held.pop(event.worker, None)
-            elif event.kind == "lost" and event.worker in held:
-                waiting.appendleft(held.pop(event.worker))
+    found: dict[int, list[Diagnosis]] = dict(
+        spread_tasks(
+            work,
+            sorted(range(len(RERUNS)), key=_begins),
+            start,
+            lambda number: RERUNS[number](setup),
+            lambda number: progress(title(RERUNS[number])),
+        )
+    )
     return [diagnosis for number in range(len(RERUNS)) for diagnosis in found[number]]
 
 

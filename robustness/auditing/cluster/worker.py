@@ -30,9 +30,11 @@ from robustness.auditing.cluster.messages import (
 from robustness.auditing.cluster.outbox import Outbox
 from robustness.auditing.cluster.probe import kind_of
 from robustness.auditing.cluster.sent_model import model_here
-from robustness.auditing.cluster.spread_reruns import Rerun, RerunMaterial
+from robustness.auditing.cluster.spread_reruns import RerunMaterial
+from robustness.auditing.cluster.spread_tasks import TaskResult
 from robustness.auditing.decisions import Decisions
 from robustness.auditing.setup import set_up
+from robustness.auditing.step_pictures import ShownFlip
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork
 from robustness.diagnostics.rerun_setup import RerunSetup
 from robustness.diagnostics.reruns import RERUNS
@@ -149,7 +151,32 @@ class Worker:
                     return
                 yield Clean(rows, mine.pictures.take())
 
-    def rerun(self, call: int, number: int, material: RerunMaterial | None) -> Iterator[Rerun]:
+    def steps(
+        self,
+        call: int,
+        number: int,
+        label: str,
+        counts: Mapping[Any, int],
+        flips: Sequence[ShownFlip],
+    ) -> Iterator[TaskResult]:
+        """Yield the rows and the pictures of every step of the flips of one attack.
+
+        Parameters
+        ----------
+        call : the number of this call.
+        number : that of the task.
+        label, counts : as for `attack`.
+        flips : the flips.
+        """
+        mine = self._ready
+        attack = mine.attacks[label]
+        mine.work.expect(attack, counts)
+        sizes = {flip.row.key: flip.size for flip in flips if flip.size is not None}
+        mine.work.canvases.sizes.update(sizes)
+        ((_, rows),) = mine.work.steps({attack: flips})
+        yield TaskResult(number, (rows, mine.pictures.take()), time.process_time())
+
+    def rerun(self, call: int, number: int, material: RerunMaterial | None) -> Iterator[TaskResult]:
         """Yield the diagnoses of one rerun.
 
         Parameters
@@ -164,7 +191,7 @@ class Worker:
             raise RuntimeError("the worker has no images to run attacks on again")
         work = mine.work
         setup = RerunSetup(work.classifier, work.plan, given.record, given.sample, mine.surrogate)
-        yield Rerun(number, RERUNS[number](setup), time.process_time())
+        yield TaskResult(number, RERUNS[number](setup), time.process_time())
 
     def feed(self, number: int, images: Sequence[Fed], *, last: bool = False) -> None:
         """Add images to those that the attack with this number takes, if it runs."""

@@ -177,6 +177,11 @@ def content(path):
         }
 
 
+def in_run(folder, query):
+    with sqlite3.connect(folder / "run" / "run.sqlite") as database:
+        return database.execute(query).fetchall()
+
+
 @pytest.fixture(scope="module")
 def undivided(material, tmp_path_factory):
     file, images, labels = material
@@ -208,11 +213,32 @@ def spread(material, tmp_path, monkeypatch):
     return run
 
 
-def test_two_workers_make_the_rows_of_one_process(spread, undivided):
+def test_two_workers_make_the_rows_of_one_process(spread, undivided, tmp_path):
     found, entry, pool = spread()
     assert found == undivided
     assert pool.closed and len(entry.workers) == 2
     assert all(worker.like and worker.images for worker in entry.workers)
+    # Steps of flips are run again by workers, an attack each.
+    with_steps = {attack for (attack,) in in_run(tmp_path, "SELECT DISTINCT attack FROM strips")}
+    assert sum(m == "steps" for s in pool.streams.values() for m in s) == len(with_steps) > 0
+
+
+@pytest.mark.slow
+def test_steps_of_a_lost_worker_are_run_by_another(spread, undivided, monkeypatch):
+    lost = []
+
+    def stream(self, worker, method, *arguments, before=ThreadWorkers.stream):
+        if method != "steps" or lost:
+            before(self, worker, method, *arguments)
+            return
+        lost.append(worker)
+        del self._objects[worker]
+        self._events.put(Event("lost", worker, "killed"))
+
+    monkeypatch.setattr(ThreadWorkers, "stream", stream)
+    found, _, pool = spread()
+    assert found == undivided and lost
+    assert not any("steps" in pool.streams.get(worker, ()) for worker in lost)
 
 
 @pytest.mark.slow
