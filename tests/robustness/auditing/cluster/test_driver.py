@@ -225,7 +225,7 @@ def test_two_workers_make_the_rows_of_one_process(spread, undivided, tmp_path):
 
 @pytest.mark.slow
 def test_steps_of_a_lost_worker_are_run_by_another(spread, undivided, monkeypatch):
-    lost = []
+    lost: list[int] = []
 
     def stream(self, worker, method, *arguments, before=ThreadWorkers.stream):
         if method != "steps" or lost:
