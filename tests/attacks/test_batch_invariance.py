@@ -26,7 +26,7 @@ FITTED = {"patch", "universal"}
 CASES = [
     (entry.name, norm)
     for entry in sorted(entry_points(group=plugins.ATTACKS), key=lambda e: e.name)
-    if entry.value.startswith("attacks.") and entry.name not in FITTED
+    if entry.value.startswith("robustness.attacks.") and entry.name not in FITTED
     for norm in find(entry.name).norms
 ]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
 from robustness.optimization.iterate import iterate
@@ -172,12 +172,14 @@ class _Program:
             (values.ravel(), (rows, places.ravel())), shape=(len(first), count * width + 1)
         )
         # In units of the radius, so that the solver's tolerance shrinks with it.
-        solved = linprog(
+        # No variable is an integer; `linprog`, with the same solver, takes twice as long around it.
+        solved = milp(
             np.append(np.zeros(count * width), 1.0),
-            A_ub=table,
-            b_ub=gap,
-            bounds=[(-1.0, 1.0)] * (count * width) + [(-10.0 * dim, 0.0)],
-            method="highs-ds",
+            constraints=LinearConstraint(table, ub=gap),
+            bounds=Bounds(
+                np.append(np.full(count * width, -1.0), -10.0 * dim),
+                np.append(np.ones(count * width), 0.0),
+            ),
         )
         if solved.x is None:
             return np.nan, x

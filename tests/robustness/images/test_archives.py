@@ -223,7 +223,15 @@ def test_threads_share_one_open_archive(open_zip):
             assert [int(p.pixels[0, 0, 0]) for p in pictures] == list(range(100))
 
 
-@pytest.mark.slow
+@pytest.fixture
+def earlier_objects_kept():
+    """Leave the objects of earlier tests out of collections: there are millions, of TensorFlow's graphs."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("earlier_objects_kept")
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_archives_are_closed(open_zip, packing):
     """Warnings are errors here: a file handle that is not closed fails this test."""
@@ -269,7 +277,7 @@ def test_photographs_stream_from_kaggles_archive(photos_archive: Path):
     assert max(peaks) < 4 << 20
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("earlier_objects_kept")
 def test_a_member_in_a_reference_cycle_is_closed_without_a_warning(tmp_path, recwarn):
     path = tmp_path / "data.npz"
     np.savez(path, images=np.zeros((1, 2, 2, 3), np.uint8))

@@ -344,6 +344,19 @@ def test_a_worker_that_never_answers_holds_up_nothing(spread, undivided, monkeyp
 def test_a_worker_that_does_not_stop_is_replaced(spread, undivided, monkeypatch):
     monkeypatch.setattr("robustness.auditing.cluster.attacking.COPY_SECONDS", 0.1)
     monkeypatch.setattr("robustness.auditing.cluster.driver.STOP_SECONDS", 0.3)
+    ended, end, attack = threading.Event(), ThreadWorkers.end, Worker.attack
+
+    def noted(self, worker):
+        end(self, worker)
+        ended.set()
+
+    def after_the_end(self, number, label, *images):
+        # The second attack takes longer than the driver waits for the first to stop.
+        assert label.startswith("pgd") or ended.wait(60)
+        yield from attack(self, number, label, *images)
+
+    monkeypatch.setattr(ThreadWorkers, "end", noted)
+    monkeypatch.setattr(Worker, "attack", after_the_end)
     found, entry, pool = spread(stuck={0: 1})
     assert found == undivided
     assert (0, "end") in pool.told
