@@ -30,8 +30,10 @@ from robustness.engine.judge import FILE_THREADS
 from robustness.errors import StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source
+from robustness.images.cache import SAMPLE
 from robustness.images.class_match import ClassTable
 from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import naming
 from robustness.runs import stage_times
 from robustness.runs.evidence_upload import evidence_upload, expect_apart
 from robustness.runs.manifest import expect_same
@@ -250,10 +252,17 @@ def examine(
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
-        keys, pixels, truth = cache.sample(with_label(entries) or entries, classifier.input_shape)
-        probabilities = classifier.probabilities(pixels)
+        some = with_label(entries) or entries
+        keys, pixels, truth = cache.sample(some, classifier.input_shape)
+        names = {entry.key: entry.name for entry in some[:SAMPLE]}
+        with naming([names[key] for key in keys]):
+            probabilities = classifier.probabilities(pixels)
         more = labelled_parts(cache, entries, classifier.input_shape)
-        findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
+        findings = (
+            preflight.run(classifier, pixels, truth, probabilities, more, setup.surrogate)
+            if keys
+            else []
+        )
         if keys and not preflight.is_random(findings):
             findings += compared_pipelines(models, cache, entries)
     listener(Progress("checks", 1, 1))

@@ -86,6 +86,7 @@ def diagnose_looks(
     *,
     thorough: bool,
     progress: Callable[[str], None] = lambda part: None,
+    surrogate: Classifier | None = None,
 ) -> list[Diagnosis]:
     """Make all diagnoses of this module.
 
@@ -98,6 +99,7 @@ def diagnose_looks(
     run : the run, whose pictures are measured again.
     thorough : use more random draws, and measure all pictures.
     progress : called with the name of each part of `PARTS` before it starts.
+    surrogate : the model that attacks evaluated, if it is not the user's; D05 is about it.
     """
     before = {check.id: check for check in record.manifest.preflight}
     random = "D01-random-outputs" in before and before["D01-random-outputs"].severity != "ok"
@@ -105,7 +107,7 @@ def diagnose_looks(
     found += [no_gradient(before, record), dead_gradient(before, record)]
     found += unsteady_classes(record)
     progress(PARTS[0])
-    found.append(unsteady(classifier, sample, MANY_DRAWS // 10 if thorough else 10))
+    found.append(unsteady(surrogate or classifier, sample, MANY_DRAWS // 10 if thorough else 10))
     progress(PARTS[1])
     if random:
         found.append(skipped("D16", AT_RANDOM))
@@ -170,7 +172,7 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
 
     Parameters
     ----------
-    classifier : the user's model.
+    classifier : the model whose loss attacks lowered.
     sample : its first 8 images are used.
     count : number of random draws per image.
 

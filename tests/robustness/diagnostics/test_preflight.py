@@ -233,6 +233,24 @@ def test_a_zero_gradient_is_found():
     assert "zero on 42 and NaN or infinite on 0 of 42" in found["D04-gradient-zero"].sentence
 
 
+def test_gradients_are_those_of_the_surrogate_where_attacks_follow_one():
+    healthy = Classifier(colour_model(), scaling="0..255")
+    cut = own(lambda x, means: 0.05 * ops.stop_gradient(means))
+    stuck = own(lambda x, means: powers(5.0 * means))
+    found = {f.id: f for f in preflight.run(healthy, IMAGES, LABELS, surrogate=cut)}
+    assert speaking(found) == {"D03-gradient-missing": "error"}
+    assert found["D03-gradient-missing"].sentence.startswith("The surrogate: There is no gradient")
+    assert not preflight.has_gradients(found.values())
+    found = {f.id: f for f in preflight.run(healthy, IMAGES, LABELS, surrogate=stuck)}
+    assert set(speaking(found)) == {"P04-saturation", "D04-gradient-zero"}
+    # Nobody follows the gradients of the audited model.
+    for own_model in (cut, stuck):
+        found = {f.id: f for f in preflight.run(own_model, IMAGES, LABELS, surrogate=healthy)}
+        assert not {"D03-gradient-missing", "P04-saturation"} & set(speaking(found))
+        assert found["D04-gradient-zero"].severity == "ok"
+        assert found["P06-logits"].severity == "ok"
+
+
 def test_a_zero_gradient_on_a_few_images_is_a_warning():
     images = np.tile(IMAGES, (2, 1, 1, 1))[:40]
     images[3] = 0
@@ -302,11 +320,25 @@ def test_logits_of_another_model_are_found():
     assert "42 of 42 images get another class" in found["P06-logits"].sentence
 
 
+@pytest.mark.parametrize("count", [3, 12, 42])
+def test_a_model_that_numbers_its_rows_is_no_random_one(count):
+    def numbered(x, means):
+        rows = ops.cast(ops.cumsum(ops.ones_like(means[:, :1]), axis=0), "float32")
+        return 0.05 * means + rows * [[0.0, 0.02, 0.05]]
+
+    found = check(own(numbered), IMAGES[:count], LABELS[:count])
+    assert found["D01-random-outputs"].severity == "ok"
+    assert found["P07-rows"].severity == "error"
+    assert "at another place in the batch" in found["P07-rows"].sentence
+
+
 def test_a_model_that_mixes_images_of_a_batch_is_found():
     found = check(own(lambda x, means: 0.05 * (means - ops.mean(means))))
     assert found["P07-rows"].severity == "ok", "a shift of all logits alike is no mixing"
     norm = layers.BatchNormalization()
     found = check(own(lambda x, means: norm(means, training=True)))
     assert found["P07-rows"].severity == "error"
+    assert "mixes the images of a batch" in found["P07-rows"].sentence
+    assert found["D01-random-outputs"].severity == "ok"
     alone = check(own(lambda x, means: norm(means, training=True)), IMAGES[:1], None)
     assert alone["P07-rows"].severity == "error"
