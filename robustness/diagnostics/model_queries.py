@@ -48,6 +48,7 @@ _BEFORE = {
     "P06-logits": "P06",
     "P07-rows": "P07",
     "P08-pipeline": "P08",
+    "P09-mode": "P09",
     "D01-random-outputs": "D01",
     "D02-head": "D02",
     "D28-dead-model": "D28",
@@ -122,7 +123,7 @@ def diagnose_looks(
 
 
 def of_preflight(findings: Iterable[Check]) -> Iterable[Diagnosis]:
-    """Yield P01 to P08, D01, D02 and D28 from the checks before the attack."""
+    """Yield P01 to P09, D01, D02 and D28 from the checks before the attack."""
     for finding in findings:
         number = _BEFORE.get(finding.id)
         if number == "D02":

@@ -68,7 +68,7 @@ def test_a_healthy_model_has_no_findings(activation):
     assert found.keys() == {
         *("P01-input", "D02-head", "P05-not-finite", "D01-random-outputs", "D21-clean-accuracy"),
         *("P03-label-order", "P02-scaling", "P06-logits", "P07-rows", "P04-saturation"),
-        *("D04-gradient-zero", "D28-dead-model"),
+        *("D04-gradient-zero", "D28-dead-model", "P09-mode"),
     }
 
 
@@ -342,3 +342,54 @@ def test_a_model_that_mixes_images_of_a_batch_is_found():
     assert found["D01-random-outputs"].severity == "ok"
     alone = check(own(lambda x, means: norm(means, training=True)), IMAGES[:1], None)
     assert alone["P07-rows"].severity == "error"
+
+
+def in_mode(layer, **said) -> Classifier:
+    """A model with a layer that says its mode, in its graph or by itself."""
+    start = keras.Input(SHAPE)
+    means = layers.GlobalAveragePooling2D()(layer(start, **said))
+    dense = layers.Dense(3, use_bias=False, kernel_initializer=keras.initializers.Identity(0.05))
+    return Classifier(keras.Model(start, dense(means)), scaling="0..255", head="logits")
+
+
+class ByDefault(keras.Model):
+    """A subclassed model whose `call` takes training mode where none is said."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = layers.Dropout(0.5, seed=1)
+
+    def call(self, x, training=True):
+        return 0.05 * self.drop(ops.mean(x, axis=(1, 2)), training=training)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said", "severity"),
+    [
+        (layers.Dropout(0.5, seed=1), {"training": True}, "warning"),
+        (layers.GaussianDropout(0.5, seed=1), {"training": True}, "warning"),
+        (layers.BatchNormalization(), {"training": True}, "warning"),
+        # It changes images unless it is told not to.
+        (layers.RandomBrightness(0.5, seed=1), {}, "warning"),
+        (layers.Dropout(0.5, seed=1), {}, "ok"),
+        (layers.BatchNormalization(), {}, "ok"),
+        (layers.BatchNormalization(), {"training": False}, "ok"),
+    ],
+)
+def test_outputs_that_differ_from_inference_mode_are_told(layer, said, severity):
+    classifier = in_mode(layer, **said)
+    before = [np.array(weight) for weight in classifier.model.get_weights()]
+    found = check(classifier)
+    assert found["P09-mode"].severity == severity
+    assert found["D01-random-outputs"].severity == "ok"
+    assert ("in training mode" in found["P09-mode"].sentence) == (severity != "ok")
+    for one, weight in zip(before, classifier.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, weight)
+
+
+def test_a_default_of_training_in_the_code_of_a_model_is_told():
+    model = ByDefault()
+    model(np.zeros((1, *SHAPE), "float32"))
+    found = check(Classifier(model, scaling="0..255", head="logits"))
+    assert speaking(found) == {"P09-mode": "warning"}
+    assert speaking(check(own(lambda x, means: ops.softmax(0.05 * means)))) == {}
