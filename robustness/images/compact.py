@@ -349,15 +349,30 @@ def labels_of_words(
     ------
     ImagesError
         A text is not a class; see `labels.by_word`.
+
+    Notes
+    -----
+    -1 is no label where no other is one below 0 and 0 is a label, or where there is no other: so TensorFlow's
+    and Hugging Face's data sets write it. With 1 alone it may be the other of two classes.
     """
-    used = np.unique(words[words >= 0]).tolist()
+    words = np.where(np.isin(words, _no_labels(texts, words)), -1, words)
+    used, counts = np.unique(words[words >= 0], return_counts=True)
     try:
-        labelling = by_word([texts[number] for number in used], known)
+        labelling = by_word([texts[number] for number in used], known, counts.tolist())
     except ImagesError as error:
         raise ImagesError(f"{what}: {error}") from error
     label_of = np.full(len(texts) + 1, -1)
     label_of[used] = [-1 if label is None else label for label in labelling.labels]
     return label_of[words], labelling.class_names
+
+
+def _no_labels(texts: Sequence[str], words: np.ndarray) -> list[int]:
+    """The texts that are -1 and mean no label; see `labels_of_words`."""
+    used = [number for number in np.unique(words[words >= 0]).tolist() if texts[number]]
+    minus = [number for number in used if texts[number] == "-1"]
+    others = [texts[number] for number in used if texts[number] != "-1"]
+    plain = "0" in others and not any(text.startswith("-") for text in others)
+    return minus if plain or not others else []
 
 
 def unique_names(index: Index, files: Sequence[ByteFile], again: str = "") -> None:

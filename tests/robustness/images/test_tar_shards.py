@@ -115,6 +115,21 @@ def test_labels_that_are_not_read_are_said(open_tar):
     assert "could not be read" not in open_tar({"a.png": _png(), "a.cls": b"1"}).description
 
 
+def test_two_labels_of_one_sample_are_an_outcome(open_tar):
+    members = {
+        "a.png": _png(1), "a.cls": b"0", "a.CLS": b"1", "b.png": _png(2), "b.cls": b"1", "b.Cls": b"1",
+        "c.png": _png(3), "c.cls": b"0", "d.png": _png(4), "d.json": b'{"label": 0}',
+        "d.JSON": b'{"label": 1}', "e.png": _png(5), "e.cls": b"1", "e.json": b'{"label": 0}',
+    }  # fmt: skip
+    source = open_tar(members)
+    found = dict(zip(_labels(source), _read(source), strict=True))
+    for name in ("a.png", "d.png"):
+        assert "several labels" in str(found[name])
+    # Equal ones are clear, and a member of its own has precedence.
+    assert [found[name] for name in ("b.png", "c.png", "e.png")] == [2, 3, 5]
+    assert [_labels(source)[name] for name in ("b.png", "c.png", "e.png")] == [1, 0, 1]
+
+
 def test_labels_of_names_with_dots_are_said_not_to_be_used(open_tar):
     source = open_tar({"a.1.png": _png(), "a.1.cls": b"0", "a.2.png": _png(), "a.2.cls": b"1"})
     assert list(_labels(source).values()) == [None, None]
