@@ -27,7 +27,7 @@ from robustness.configuration.audit_file import config_of
 from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
 from robustness.engine.judge import FILE_THREADS
-from robustness.errors import StorageError
+from robustness.errors import ImagesError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source
 from robustness.images.cache import SAMPLE
@@ -254,6 +254,8 @@ def examine(
         executor.submit(lambda: classifier.digest)
         some = with_label(entries) or entries
         keys, pixels, truth = cache.sample(some, classifier.input_shape)
+        if not keys:
+            _expect_there(setup.inputs.source)
         names = {entry.key: entry.name for entry in some[:SAMPLE]}
         with naming([names[key] for key in keys]):
             probabilities = classifier.probabilities(pixels)
@@ -269,6 +271,16 @@ def examine(
     # Answers to rounded images are none to uploaded pictures.
     direct = models.judge.deployment is None
     return dict(zip(keys, probabilities, strict=True)) if direct else {}, findings
+
+
+def _expect_there(source: Source) -> None:
+    """Raise ImagesError if the files of a source are gone: then its images are no outcomes."""
+    lost = getattr(source, "lost", None)
+    if lost is not None and (why := lost()):
+        raise ImagesError(
+            f"{source.description}: its files have gone or changed since they were listed ({why}), so no "
+            "image can be read. Expected the same files during the whole audit; restore them and begin again."
+        )
 
 
 def _temporary_folder() -> Path:

@@ -233,6 +233,10 @@ class Listing:
     table: ClassTable | None = None
 
 
+_TRIED = 16
+"""The number of files that are tried before all of them count as lost."""
+
+
 class CompactSource:
     """Pictures of a listing.
 
@@ -293,6 +297,21 @@ class CompactSource:
             return readable(entry, *decode(data, entry.name, shape, turned=self._turned))
         except Unreadable as problem:
             return unreadable(entry, str(problem))
+
+    def lost(self) -> str:
+        """Return why none of the files can be read any more, a phrase; "" if one can.
+
+        Of many files the first are tried.
+        """
+        why = ""
+        for file in self._files[:_TRIED]:
+            try:
+                file.read_at(0, 1)
+            except OSError as error:
+                why = why or f"{key_of(file.name)}: {_words(error)}"
+            else:
+                return ""
+        return why
 
     def _bytes(self, number: int) -> bytes:
         index = self._index
