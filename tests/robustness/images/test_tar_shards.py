@@ -180,6 +180,28 @@ def test_shards_are_one_source_whose_keys_do_not_depend_on_how_they_are_cut(tmp_
     assert _read(open_source(tmp_path))[-1] == 30
 
 
+def test_lists_in_braces_and_joined_names_are_one_source(tmp_path):
+    for folder, name, grey in (("a", "0", 1), ("a", "1", 2), ("b", "x", 3), ("b", "0", 4)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        picture = {f"{folder}{name}.png": _png(grey), f"{folder}{name}.cls": b"0"}
+        (tmp_path / folder / f"{name}.tar").write_bytes(_tar(picture))
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert _read(open_source(a / "{1,0}.tar")) == [2, 1]
+    assert _read(open_source(f"{a}/{{0..1}}.tar::{b}/x.tar")) == [1, 2, 3]
+    # A file of that very name has precedence.
+    (a / "{0,1}.tar").write_bytes(_tar({"own.png": _png(9)}))
+    assert _read(open_source(a / "{0,1}.tar")) == [9]
+    for joined, words in (
+        (f"{a}/0.tar::{b}/y.tar", "y.tar' is no file"),
+        (f"{a}/0.tar::", "'' is no file"),
+        (f"{a}/0.tar::{b}", "b' is no file"),
+        (f"{a}/0.tar::{b}/0.tar", "are called '0.tar'"),
+        (f"{a}/0.tar::zip://x", "'zip://x' is no file"),
+    ):
+        with pytest.raises(ImagesError, match=words):
+            open_source(joined)
+
+
 def test_a_folder_with_pictures_or_folders_beside_a_tar_is_a_folder_of_pictures(tmp_path):
     (tmp_path / "backup.tar").write_bytes(_tar({"x.png": _png()}))
     (tmp_path / "a.png").write_bytes(_png())
