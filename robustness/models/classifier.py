@@ -24,6 +24,7 @@ from robustness.models.float_input import Twin, float_twin, takes_whole, without
 from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.image_converter import converter_scaling
 from robustness.models.inner_scaling import InnerScaling, inner_scaling
 from robustness.models.known_makers import by_maker
 from robustness.models.label_sets import LabelSets
@@ -167,7 +168,8 @@ class Classifier:
         command: str = "",
         **settings: Any,
     ) -> Classifier:
-        """Wrap a model whose scaling and head are given, found in the model, or decided by labelled images.
+        """Wrap a model whose scaling and head are given, found in the model, stated beside its file, or
+        decided by labelled images.
 
         Parameters
         ----------
@@ -187,6 +189,11 @@ class Classifier:
         adapted = adapt(model, settings.pop("adapter", None))
         stated = settings.get("scaling") is not None
         inner = inner_scaling(adapted.model)
+        beside = None
+        if not stated and not inner.counts:
+            beside = converter_scaling(settings.get("file"), adapted.shape[-1])
+        if beside is not None:
+            settings, stated = {**settings, "scaling": beside[0]}, True
         if not stated and not inner.counts and settings.get("head") == "multi-label":
             raise ModelError(
                 "It is not known which numbers the model expects, and labels of images do not decide it "
@@ -202,6 +209,8 @@ class Classifier:
                 raise
             decided = error.kind
             draft = cls(adapted, **{**settings, "head": decided})
+        if beside is not None:
+            draft.scaling_reason = beside[1]
         if not stated:
             draft = draft._with_inner_or_chosen(inner, images, labels, more, command)
         if decided and labels is not None:
