@@ -16,6 +16,7 @@ from robustness.contract.look import Look
 from robustness.contract.task import Task, where_rows
 from robustness.contract.types import State
 from robustness.numerics import losses
+from robustness.numerics.powers_of_two import HUGE
 from robustness.threat.goals import Goal
 
 
@@ -42,8 +43,8 @@ class _Ascent(Attack):
     def init(self, task: Task) -> State:
         start, zero = STARTS[self.start].point(task, self.restarts), 0 * task.epsilon
         kept = schedule_for(task.norm).begin(task)
-        here = {"point": start, "previous": start, "loss": zero - 1e30}
-        best = {"best": start, "best_gradient": ops.zeros_like(start), "best_loss": zero + 1e30}
+        here = {"point": start, "previous": start, "loss": zero - HUGE}
+        best = {"best": start, "best_gradient": ops.zeros_like(start), "best_loss": zero + HUGE}
         return here | best | kept
 
     def _next(self, task: Task, state: State, loss: Any, gradient: Any, steps: int) -> State:

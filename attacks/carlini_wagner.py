@@ -12,7 +12,7 @@ from robustness.configuration.attack_parameters import setting
 from robustness.contract.task import Task
 from robustness.contract.types import State
 from robustness.numerics.batch_invariant import batch_invariant
-from robustness.numerics.powers_of_two import TINY
+from robustness.numerics.powers_of_two import TINY, binade
 from robustness.threat.norms import NORMS, Norm
 
 BETAS = 0.9, 0.999
@@ -63,7 +63,9 @@ class CarliniWagner(Penalty):
 
     def pace(self, gradient: Any) -> Any:
         # Adam's first step is a sign step: this length per component changes the margin by one.
-        return NORMS["l2"].size(gradient) / ops.maximum(NORMS["l1"].size(gradient), TINY)
+        # Scaled by a power of two, since squares of a gradient may overflow.
+        slope = gradient / ops.reshape(binade(gradient), (-1, 1, 1, 1))
+        return NORMS["l2"].size(slope) / ops.maximum(NORMS["l1"].size(slope), TINY)
 
     def memory(self, task: Task) -> State:
         zero = ops.zeros_like(task.images)

@@ -15,6 +15,7 @@ from robustness.contract.task import Task
 from robustness.contract.types import Knowledge, State
 from robustness.numerics import prng
 from robustness.numerics.losses import LOSSES
+from robustness.numerics.powers_of_two import HUGE
 from robustness.threat.norms import Norm
 
 
@@ -61,7 +62,7 @@ class FewPixel(Attack):
         colours = 128 + 127 * prng.normal(task.keys, 3, (*shape, channels))
         born = _inside(ops.concatenate([places, colours], axis=-1), task)
         # The parents' losses are infinite in effect: the first children are the first generation.
-        merit = ops.zeros_like(born[:, :, 0, 0]) + 1e30
+        merit = ops.zeros_like(born[:, :, 0, 0]) + HUGE
         return {"point": task.images, "parents": born, "children": born, "losses": merit}
 
     def step(self, task: Task, state: State, look: Look) -> State:

@@ -22,6 +22,7 @@ from robustness.contract.task import Task, where_rows
 from robustness.contract.types import Knowledge, State
 from robustness.numerics import prng
 from robustness.numerics.losses import LOSSES
+from robustness.numerics.powers_of_two import HUGE
 from robustness.threat.norms import Norm
 
 
@@ -65,14 +66,14 @@ class SimBA(Stepping, Attack):
         order = ops.argsort(prng.uniform(task.keys, 2, (count,)), axis=1)
         zero = 0 * task.restart
         where = {"place": zero - 1, "side": zero + 1, "order": ops.cast(order, "int32")}
-        best = {"best": task.images, "best_loss": 0 * task.epsilon + 1e30}
+        best = {"best": task.images, "best_loss": 0 * task.epsilon + HUGE}
         return {"point": task.images} | best | where
 
     def step(self, task: Task, state: State, look: Look) -> State:
         loss = look(state["point"]).level
         better = loss < state["best_loss"]
         best = where_rows(better, state["point"], state["best"])
-        # The first query is of the image; it counts as better, since the best loss starts at 1e30.
+        # The first query is of the image; it counts as better than the best loss at the start.
         onward = ops.logical_or(better, state["side"] > 0)
         place = state["place"] + ops.cast(onward, "int32")
         side = ops.where(onward, -1, 1)

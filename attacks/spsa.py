@@ -14,6 +14,7 @@ from robustness.contract.task import Task
 from robustness.contract.types import Knowledge, State
 from robustness.numerics.batch_invariant import batch_invariant
 from robustness.numerics.losses import LOSSES
+from robustness.numerics.powers_of_two import TINY, binade, magnitude
 from robustness.threat.norms import Norm
 
 BETAS = 0.9, 0.999
@@ -61,7 +62,8 @@ class SPSA(Attack):
 
     def init(self, task: Task) -> State:
         zero = ops.zeros_like(task.images)
-        return {"point": task.images, "first": zero, "second": zero}
+        unit = 0 * task.epsilon + TINY
+        return {"point": task.images, "first": zero, "second": zero, "unit": unit}
 
     def step(self, task: Task, state: State, look: Look) -> State:
         point = state["point"]
@@ -72,10 +74,13 @@ class SPSA(Attack):
         losses = look(point[:, None] + moves, judged=False).level
         apart = losses[:, : self.samples] - losses[:, self.samples :]
         slope = ops.einsum("nk,nkhwc->nhwc", apart, signs) / (2 * self.delta * self.samples)
-        first = BETAS[0] * state["first"] + (1 - BETAS[0]) * slope
-        second = BETAS[1] * state["second"] + (1 - BETAS[1]) * slope**2
+        # In units of the largest estimate so far, a power of two: squares of estimates may overflow.
+        unit = ops.maximum(state["unit"], ops.where(magnitude(slope) > 0, binade(slope), TINY))
+        shrunk, slope = task.per_row(state["unit"] / unit), slope / task.per_row(unit)
+        first = BETAS[0] * shrunk * state["first"] + (1 - BETAS[0]) * slope
+        second = BETAS[1] * shrunk**2 * state["second"] + (1 - BETAS[1]) * slope**2
         count = task.per_row(ops.cast(task.step, "float32") + 1)
         mean = first / (1 - batch_invariant(lambda n: BETAS[0] ** n, count))
         square = second / (1 - batch_invariant(lambda n: BETAS[1] ** n, count))
         move = task.per_row(self._rate(task.epsilon)) * mean / (ops.sqrt(square) + 1e-12)
-        return {"point": task.project(point - move), "first": first, "second": second}
+        return {"point": task.project(point - move), "first": first, "second": second, "unit": unit}

@@ -16,6 +16,7 @@ from robustness.contract.look import Look
 from robustness.contract.task import Task, where_rows
 from robustness.contract.types import Knowledge, State
 from robustness.numerics.losses import LOSSES
+from robustness.numerics.powers_of_two import HUGE
 from robustness.threat.norms import Norm
 
 LEAST_QUERIES = 100
@@ -81,7 +82,7 @@ class Square(Attack):
 
     def init(self, task: Task) -> State:
         start = BRUSHES[task.norm.name].begin(task)
-        return {"point": start, "best": start, "best_loss": 0 * task.epsilon + 1e30}
+        return {"point": start, "best": start, "best_loss": 0 * task.epsilon + HUGE}
 
     def step(self, task: Task, state: State, look: Look) -> State:
         loss = look(state["point"]).level

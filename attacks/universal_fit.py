@@ -56,7 +56,7 @@ class PatchRegion:
         if self.side < 1 or min(self.top, self.left) < 0 or not fits:
             raise SettingError(
                 f"A patch of side {self.side} at ({self.top}, {self.left}) is not inside an image of "
-                f"{height} x {width} pixels; expected a corner and a side that are."
+                f"{height} × {width} pixels; expected a corner and a side that are."
             )
         covered = np.zeros((height, width, 1), "float32")
         covered[self.top : self.top + self.side, self.left : self.left + self.side] = 1

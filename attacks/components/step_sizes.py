@@ -15,6 +15,7 @@ from keras import ops
 
 from robustness.contract.task import Task
 from robustness.contract.types import State
+from robustness.numerics.powers_of_two import HUGE
 from robustness.threat.norms import Norm
 
 
@@ -91,7 +92,7 @@ class HalvingSteps(StepSchedule):
 
     def begin(self, task: Task) -> State:
         zero = 0 * task.epsilon
-        return {"length": 2 * task.epsilon, "gains": zero, "before": zero + 1e30, "halved": zero}
+        return {"length": 2 * task.epsilon, "gains": zero, "before": zero + HUGE, "halved": zero}
 
     def turn(
         self, task: Task, state: State, loss: Any, steps: int, rho: float

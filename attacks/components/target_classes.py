@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import ops
 
+from robustness.numerics.powers_of_two import HUGE
+
 
 def ordered(logits: Any, aims: Any) -> Any:
     """The classes of each row in descending order of their logits, the aim last.
@@ -22,7 +24,7 @@ def ordered(logits: Any, aims: Any) -> Any:
     (rows, classes) int32. Of equal logits the lower class comes first.
     """
     aim = ops.one_hot(aims, logits.shape[-1], dtype=logits.dtype)
-    return ops.cast(ops.argsort(-ops.where(aim > 0, -1e30, logits), axis=-1), "int32")
+    return ops.cast(ops.argsort(-ops.where(aim > 0, -HUGE, logits), axis=-1), "int32")
 
 
 def ranked(logits: Any, aims: Any, rank: Any) -> Any:

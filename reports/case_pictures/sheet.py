@@ -93,7 +93,7 @@ def sheet(run: ReadableRun, case: CaseRow) -> Sheet:
     if any(bar.name in replaced and bar.name.startswith("class ") for bar in sum(bars, ())):
         words.append("class names in letters that cannot be drawn are numbers, from 0")
     if reduced > 1:
-        words.append(f"reduced: 1 pixel is {reduced} x {reduced}, of the difference the largest")
+        words.append(f"reduced: 1 pixel is {reduced} × {reduced}, of the difference the largest")
     return Sheet(
         before=_shown(small, grown),
         after=_shown(pixels.thumbnail(flip, MOST)[0], grown),

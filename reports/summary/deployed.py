@@ -95,7 +95,7 @@ class PixelsRead:
         of = "what the crop keeps" if self.cropped else "the picture"
         by = f", by {self.convention}, which stands in for it" if self.stands_in else ""
         share = f"{100 * self.ignored:.3g} %"
-        return f"The resize ignores {share} of {of} ({self.width} x {self.height}{by})."
+        return f"The resize ignores {share} of {of} ({self.width} × {self.height}{by})."
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
 from robustness.engine.judge import FILE_THREADS
 from robustness.environment import without_garbage_collection
-from robustness.errors import StorageError
+from robustness.errors import ImagesError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source
+from robustness.images.cache import SAMPLE
 from robustness.images.class_match import ClassTable
 from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import naming
 from robustness.runs import stage_times
 from robustness.runs.evidence_upload import evidence_upload, expect_apart
 from robustness.runs.manifest import expect_same
@@ -266,16 +268,35 @@ def examine(
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
-        keys, pixels, truth = cache.sample(with_label(entries) or entries, classifier.input_shape)
-        probabilities = classifier.probabilities(pixels)
+        some = with_label(entries) or entries
+        keys, pixels, truth = cache.sample(some, classifier.input_shape)
+        if not keys:
+            _expect_there(setup.inputs.source)
+        names = {entry.key: entry.name for entry in some[:SAMPLE]}
+        with naming([names[key] for key in keys]):
+            probabilities = classifier.probabilities(pixels)
         more = labelled_parts(cache, entries, classifier.input_shape)
-        findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
+        findings = (
+            preflight.run(classifier, pixels, truth, probabilities, more, setup.surrogate)
+            if keys
+            else []
+        )
         if keys and not preflight.is_random(findings):
             findings += compared_pipelines(models, cache, entries)
     listener(Progress("checks", 1, 1))
     # Answers to rounded images are none to uploaded pictures.
     direct = models.judge.deployment is None
     return dict(zip(keys, probabilities, strict=True)) if direct else {}, findings
+
+
+def _expect_there(source: Source) -> None:
+    """Raise ImagesError if the files of a source are gone: then its images are no outcomes."""
+    lost = getattr(source, "lost", None)
+    if lost is not None and (why := lost()):
+        raise ImagesError(
+            f"{source.description}: its files have gone or changed since they were listed ({why}), so no "
+            "image can be read. Expected the same files during the whole audit; restore them and begin again."
+        )
 
 
 def _temporary_folder() -> Path:

@@ -21,6 +21,7 @@ from robustness.errors import PipelineError
 from robustness.images import Picture
 from robustness.images.png import to_png
 from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import naming
 from robustness.pipeline.deployment import Deployment
 from robustness.runs.plan import Plan
 from robustness.runs.records import (
@@ -67,7 +68,8 @@ class RowMaker:
         known : probabilities (classes,) that were computed already, by the image's key.
         """
         pixels = {p.entry.key: p.pixels for _, p in numbered if p.pixels is not None}
-        predictions = self._predictions(pixels, known)
+        names = {p.entry.key: p.entry.name for _, p in numbered}
+        predictions = self._predictions(pixels, known, names)
         rows = [self._image_row(n, picture) for n, picture in numbered]
         rows = [predictions[r.key](r) if r.key in predictions else r for r in rows]
         return [*rows, *self._size_rows(pixels)]
@@ -80,20 +82,24 @@ class RowMaker:
         return [SizeRow(image=key, height=h, width=w) for key, (h, w) in sizes.items()]
 
     def _predictions(
-        self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+        self,
+        pixels: Mapping[str, np.ndarray],
+        known: Mapping[str, np.ndarray],
+        names: Mapping[str, str],
     ) -> dict[str, Callable[[ImageRow], ImageRow]]:
         """Return a function for each image that puts the model's prediction into its row."""
         refused = self._refused(pixels)
         pixels = {key: picture for key, picture in pixels.items() if key not in refused}
         if self.plan.draws > 1 and pixels:
-            names, pictures = self.classifier.class_names, list(pixels.values())
-            counted = votes.clean(self.classifier.probabilities, pictures, len(names))
+            classes, pictures = self.classifier.class_names, list(pixels.values())
+            counted = votes.clean(self.classifier.probabilities, pictures, len(classes))
             return refused | {
-                k: partial(_voted, vote=v, names=names)
+                k: partial(_voted, vote=v, names=classes)
                 for k, v in zip(pixels, counted, strict=True)
             }
         new = [key for key in pixels if key not in known]
-        fresh = self.classifier.probabilities([pixels[k] for k in new]) if new else ()
+        with naming([names[key] for key in new]):
+            fresh = self.classifier.probabilities([pixels[k] for k in new]) if new else ()
         probabilities = {**known, **dict(zip(new, fresh, strict=True))}
         return refused | {
             key: partial(_predicted, probabilities=probabilities[key]) for key in pixels

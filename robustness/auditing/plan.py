@@ -229,7 +229,7 @@ def _presets(
                 threat.norm,
                 threat.goal,
                 setup.classifier.class_names,
-                gradients=setup.surrogate is not None or preflight.has_gradients(findings),
+                gradients=preflight.has_gradients(findings),
             )
         except SettingError as error:
             found.append((name, (), False, str(error)))

@@ -116,9 +116,9 @@ class AuditSetup:
         return self.shard.first(len(self.entries))
 
     def planned(self, findings: Sequence[preflight.Finding], *, resumed: bool) -> Plan:
-        """Return the plan of a model with these findings of the preflight checks."""
+        """Return the plan of a model, or a surrogate, with these findings of the preflight checks."""
         plan = self.plan
-        if self.surrogate is None and not preflight.has_gradients(findings):
+        if not preflight.has_gradients(findings):
             plan = plan.running(self.without_gradients())
         if not resumed and preflight.is_random(findings):
             plan = replace(plan, draws=votes.DRAWS)

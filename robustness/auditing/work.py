@@ -32,9 +32,10 @@ from robustness.errors import ModelError, RunUsageError
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.models.classifier import Classifier
-from robustness.models.fixed_size_calls import LARGE_BATCH
+from robustness.models.fixed_size_calls import LARGE_BATCH, CallError
 from robustness.runs.plan import Plan
 from robustness.runs.records import ImageRow, Row
+from robustness.text import first_few, plural
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,12 @@ class LocalWork:
                         make = partial(self.make.outcomes, row, example, attack.label, outcomes)
                         status = status_of(outcomes[-1])
                         yield AttackedImage(row, len(outcomes), status, make)
+            except CallError as error:
+                # Pictures that the attack has made of these images.
+                held = first_few([row.name for row in taken.values()])
+                raise ModelError(
+                    f"{error} {attack.label} was attacking {plural(len(taken), 'image')}: {held}."
+                ) from error.__cause__
             except backend.OutOfMemory as error:
                 if self.batch_size == 1:
                     raise ModelError(

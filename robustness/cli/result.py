@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from robustness.reports import Summary
     from robustness.reports.gate.verdict import Verdict
-    from robustness.runs.schema import Data, Timing
+    from robustness.runs.schema import Data, Manifest, Timing
 
 SHOWN_SECONDS = 0.5
 """Stages that took less are not listed."""
@@ -68,7 +68,9 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
         yield f"not read: {why}."
     if made := conversions(images["note"].fillna("").astype(str)):
         yield f"converted: {summary.converted:,} of {summary.images.selected:,} images: {made}."
-    if absent := absent_classes(summary.manifest.class_names, images["label"]):
+    if absent := absent_classes(
+        summary.manifest.class_names, images["label"], _target(summary.manifest)
+    ):
         yield f"classes: {absent}."
     for note in summary.config.replaced:
         yield f"replaced: {note}."
@@ -98,13 +100,24 @@ def conversions(notes: Iterable[str]) -> str:
     return "; ".join(f"{count:,} {kind}" for kind, count in counted.most_common())
 
 
-def absent_classes(names: Iterable[str], labels: pd.Series) -> str:
-    """Return which classes no image has, if the images have labels; "" if every class has some."""
+def absent_classes(names: Iterable[str], labels: pd.Series, target: int | None = None) -> str:
+    """Return which classes no image has, if the images have labels; "" if every class has some.
+
+    Images of the class `target` are left out of the audit, so that it is not counted.
+    """
     seen, names = set(labels.dropna().astype(int)), list(names)
-    absent = [name for number, name in enumerate(names) if number not in seen]
+    absent = [name for number, name in enumerate(names) if number not in seen | {target}]
     if not seen or not absent:
         return ""
-    return f"no images of {len(absent):,} of {plural(len(names), 'class', 'classes')} ({first_few(absent)})"
+    count = plural(len(names) - (target is not None), "class", "classes")
+    other = "" if target is None else " other than the target"
+    return f"no images of {len(absent):,} of {count}{other} ({first_few(absent)})"
+
+
+def _target(manifest: Manifest) -> int | None:
+    """The number of the class that attacks should reach; None for any other class."""
+    goal = manifest.config.goal
+    return None if goal is None else goal.target
 
 
 def times(timing: Timing) -> str:

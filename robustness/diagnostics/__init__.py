@@ -24,6 +24,7 @@ TITLES = {
     "P06": "Logits belong to the model",
     "P07": "Images do not mix",
     "P08": "The pipeline of the deployment",
+    "P09": "One model in every mode",
     "D01": "The model answers alike twice",
     "D02": "Logits to attack",
     "D03": "A gradient from output to picture",

@@ -65,7 +65,14 @@ def diagnose(
     report("stored outcomes")
     diagnoses += diagnose_rows(record)
     diagnoses += diagnose_looks(
-        classifier, plan, record, sample, run, thorough=reruns is not None, progress=report
+        classifier,
+        plan,
+        record,
+        sample,
+        run,
+        thorough=reruns is not None,
+        progress=report,
+        surrogate=surrogate if record.transferred else None,
     )
     progress(Progress("diagnostics", total, total))
     return [DiagnosisEntry(**diagnosis.to_dict()) for diagnosis in merged(diagnoses)]

@@ -70,10 +70,13 @@ def _one_answer(record: StoredRun, known: pd.DataFrame) -> Diagnosis | None:
         )
     if record.flipped():
         return None
+    goal = record.manifest.config.goal
+    # Images of the target class are left out.
+    aimed = goal is not None and goal.target is not None and record.classes == 2
+    advice = "Audit without a target too." if aimed else "Audit images of other classes too."
     return warn(
         "D21",
-        f"{said}, and no attack changes that: nothing shows that it ever answers otherwise. Audit images of "
-        "other classes too.",
+        f"{said}, and no attack changes that: nothing shows that it ever answers otherwise. {advice}",
         answer=answer,
         others=others,
     )

@@ -82,7 +82,14 @@ def _even(record: StoredRun) -> Diagnosis | None:
         a for a in followed if a.seeks == "closest" or a.parameters.get("loss") != "cross_entropy"
     ]
     images = record.images[record.images.key.isin(record.attacked)]
-    if other or not followed or record.classes < 3 or "confidence" not in images:
+    # The recorded confidences are not those of a surrogate.
+    if (
+        record.transferred
+        or other
+        or not followed
+        or record.classes < 3
+        or "confidence" not in images
+    ):
         return None
     best = float(images.confidence.median())
     if record.manifest.model.head == "multi-label" or not best < EVEN / record.classes:

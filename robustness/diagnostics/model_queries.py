@@ -48,6 +48,7 @@ _BEFORE = {
     "P06-logits": "P06",
     "P07-rows": "P07",
     "P08-pipeline": "P08",
+    "P09-mode": "P09",
     "D01-random-outputs": "D01",
     "D02-head": "D02",
     "D28-dead-model": "D28",
@@ -86,6 +87,7 @@ def diagnose_looks(
     *,
     thorough: bool,
     progress: Callable[[str], None] = lambda part: None,
+    surrogate: Classifier | None = None,
 ) -> list[Diagnosis]:
     """Make all diagnoses of this module.
 
@@ -98,6 +100,7 @@ def diagnose_looks(
     run : the run, whose pictures are measured again.
     thorough : use more random draws, and measure all pictures.
     progress : called with the name of each part of `PARTS` before it starts.
+    surrogate : the model that attacks evaluated, if it is not the user's; D05 is about it.
     """
     before = {check.id: check for check in record.manifest.preflight}
     random = "D01-random-outputs" in before and before["D01-random-outputs"].severity != "ok"
@@ -105,7 +108,7 @@ def diagnose_looks(
     found += [no_gradient(before, record), dead_gradient(before, record)]
     found += unsteady_classes(record)
     progress(PARTS[0])
-    found.append(unsteady(classifier, sample, MANY_DRAWS // 10 if thorough else 10))
+    found.append(unsteady(surrogate or classifier, sample, MANY_DRAWS // 10 if thorough else 10))
     progress(PARTS[1])
     if random:
         found.append(skipped("D16", AT_RANDOM))
@@ -120,7 +123,7 @@ def diagnose_looks(
 
 
 def of_preflight(findings: Iterable[Check]) -> Iterable[Diagnosis]:
-    """Yield P01 to P08, D01, D02 and D28 from the checks before the attack."""
+    """Yield P01 to P09, D01, D02 and D28 from the checks before the attack."""
     for finding in findings:
         number = _BEFORE.get(finding.id)
         if number == "D02":
@@ -170,7 +173,7 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
 
     Parameters
     ----------
-    classifier : the user's model.
+    classifier : the model whose loss attacks lowered.
     sample : its first 8 images are used.
     count : number of random draws per image.
 

@@ -59,7 +59,7 @@ def _median(read: PixelsReadEntry) -> tuple[int, ...]:
 
 
 def _size(height: int, width: int) -> str:
-    return f"{width} x {height}"
+    return f"{width} × {height}"
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from robustness.diagnostics.gradient_direction import AGREES, IMAGES, agreement
 from robustness.diagnostics.labels_and_scaling import accuracy, label_order, scaling
 from robustness.diagnostics.liveness import liveness
 from robustness.diagnostics.randomness import SAME, drawn, shared
+from robustness.diagnostics.training_mode import training_mode
 from robustness.engine.votes import DRAWS, MOST
 from robustness.errors import GradientError, ImagesError
 from robustness.models.classifier import Classifier
@@ -35,6 +36,8 @@ ZERO_GRADIENTS = 0.05
 # A fused softmax may round a probability of 1 to the number just below it.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
+UNMOVED = 8
+"""Runs of an unchanged batch that tell chance from the place in the batch."""
 SHARED = (
     "All pictures of a call share its random numbers, so `eot` averages nothing here: its samples are "
     "pictures of one call."
@@ -49,6 +52,7 @@ def run(
     labels: np.ndarray | None,
     probabilities: np.ndarray | None = None,
     more: Iterable[Labelled] = (),
+    surrogate: Classifier | None = None,
 ) -> list[Finding]:
     """Run every check.
 
@@ -62,6 +66,8 @@ def run(
     labels : true class indices (n,), or None.
     probabilities : the classifier's outputs for `images`, (n, classes), if they are known already.
     more : further labelled images, for the checks that the first leave open.
+    surrogate : the model that attacks evaluate, if it is not the user's. The checks of what attacks follow
+        (D03, D04, P04, P06) are then of that model.
 
     Raises
     ------
@@ -79,20 +85,26 @@ def run(
         ThreadPoolExecutor(1, thread_name_prefix="preflight") as hand,
         np.errstate(invalid="ignore"),
     ):
-        followed = hand.submit(_followed, classifier, images, probabilities.argmax(axis=1))
-        change = _asked_again(classifier, images, probabilities)
-        alone = _rows(classifier, images, probabilities, change)
+        followed = hand.submit(
+            _followed, surrogate or classifier, images, probabilities.argmax(axis=1)
+        )
+        asked = _asked_again(classifier, images, probabilities)
+        alone = _rows(classifier, images, probabilities, asked)
         again = drawn(classifier, images[:RANDOM_IMAGES])
         few = slice(SCALING_IMAGES)
         truth = None if labels is None else labels[few]
         scaled = scaling(classifier, images[few], probabilities[few], truth)
         logits, slopes, shares = followed.result()
+        seen = Seen(classifier, probabilities, logits)
+        if surrogate is not None:
+            seen = Seen(surrogate, surrogate.probabilities(images), logits, "The surrogate: ")
+            logits = classifier.logits_of(images)
     findings = [_input(classifier, images), _head(classifier, labelled=labels is not None)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
     if broken.severity != "ok":
         return findings
-    noisy = _random(change, again)
+    noisy = _random(asked.by_chance, again)
     if noisy.severity != "ok" and shared(classifier, images[0]):
         noisy = replace(noisy, sentence=f"{noisy.sentence} {SHARED}")
     findings += [noisy, _alive(classifier, images, probabilities, logits)]
@@ -101,15 +113,38 @@ def run(
         findings.append(label_order(classifier, probabilities, labels, more))
     findings.append(scaled)
     if noisy.severity == "ok":
-        findings += [_consistent(logits, probabilities), alone]
-    findings.append(_saturated(classifier, probabilities))
-    shares = shares if noisy.severity == "ok" else shares[:0]
-    findings.append(_gradients(slopes, classifier, shares))
+        findings += [seen.said(_consistent(seen.logits, seen.probabilities)), alone]
+        findings.append(training_mode(classifier, images))
+    findings.append(seen.said(_saturated(seen.classifier, seen.probabilities)))
+    drawing = surrogate is not None and surrogate.may_draw(images[:RANDOM_IMAGES])
+    shares = shares if noisy.severity == "ok" and not drawing else shares[:0]
+    findings.append(seen.said(_gradients(slopes, seen.classifier, shares)))
     return findings
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The model that attacks evaluate, with its outputs for the images.
+
+    Attributes
+    ----------
+    classifier : the model.
+    probabilities, logits : (n, classes).
+    whose : how a finding about it begins; "" for the user's own model.
+    """
+
+    classifier: Classifier
+    probabilities: np.ndarray
+    logits: np.ndarray
+    whose: str = ""
+
+    def said(self, finding: Finding) -> Finding:
+        """Return a finding that says which model it is about."""
+        return replace(finding, sentence=f"{self.whose}{finding.sentence}")
+
+
 def has_gradients(findings: Iterable[Finding]) -> bool:
-    """Return whether the checks found a gradient from the outputs to the image."""
+    """Return whether the checks found a gradient, of the model that attacks evaluate, to the image."""
     return not any(f.id.startswith("D03") and f.severity == "error" for f in findings)
 
 
@@ -162,13 +197,39 @@ def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
     return Finding("P05-not-finite", "ok", f"All outputs on {count} images are finite numbers.")
 
 
-def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) -> float:
-    """The largest difference between outputs for the same images at other positions in the batch."""
+@dataclass(frozen=True)
+class Asked:
+    """The largest differences between outputs for the same images.
+
+    Attributes
+    ----------
+    moved : at other places in a batch of the same images.
+    by_place : whether they are larger than by rounding, and outputs for the unchanged batch agree.
+    """
+
+    moved: float
+    by_place: bool
+
+    @property
+    def by_chance(self) -> float:
+        """The difference that chance makes."""
+        return 0.0 if self.by_place else self.moved
+
+
+def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) -> Asked:
+    """Run the model on the same images again, several times."""
     some, first = images[:RANDOM_IMAGES], first[:RANDOM_IMAGES]
+
+    def apart(place: int) -> float:
+        answer = np.roll(classifier.probabilities(np.roll(some, place, 0)), -place, 0)
+        return float(np.max(np.abs(answer - first)))
+
     # If the batch is filled up, rolling would also change its content, so it is run unchanged.
-    places = range(1, 5) if len(some) == RANDOM_IMAGES else [0] * 4
-    answers = (np.roll(classifier.probabilities(np.roll(some, n, 0)), -n, 0) for n in places)
-    return max(float(np.max(np.abs(answer - first))) for answer in answers)
+    full = len(some) == RANDOM_IMAGES
+    moved = max(map(apart, range(1, 5) if full else [0] * 4))
+    differs = full and moved > RANDOM_TOLERANCE
+    # The first difference ends the runs: some models change with every call.
+    return Asked(moved, differs and all(apart(0) <= RANDOM_TOLERANCE for _ in range(UNMOVED)))
 
 
 def is_random(findings: Iterable[Finding]) -> bool:
@@ -190,7 +251,9 @@ def _random(change: float, share: float) -> Finding:
             "transformation), and switch off randomness that is only for training.",
         )
     return Finding(
-        "D01-random-outputs", "ok", f"Five passes agree (largest difference {change:.1g})."
+        "D01-random-outputs",
+        "ok",
+        f"Passes of the same images agree (largest difference {change:.1g}).",
     )
 
 
@@ -225,9 +288,9 @@ def _consistent(logits: np.ndarray, probabilities: np.ndarray) -> Finding:
 
 
 def _rows(
-    classifier: Classifier, images: np.ndarray, together: np.ndarray, moved: float
+    classifier: Classifier, images: np.ndarray, together: np.ndarray, asked: Asked
 ) -> Finding:
-    batch = images
+    batch, moved = images, asked.moved
     if len(images) < ROWS:
         # Add different images: a batch of equal images does not show mixing.
         batch = np.concatenate([images, 255 - images, images // 2, images // 3])[:ROWS]
@@ -236,6 +299,16 @@ def _rows(
         float(np.max(np.abs(classifier.probabilities(batch[i : i + 1])[0] - together[i])))
         for i in range(ROWS)
     )
+    if asked.by_place or (
+        change > ROW_TOLERANCE and _counts_rows(classifier, batch[:ROWS], together)
+    ):
+        return Finding(
+            "P07-rows",
+            "error",
+            f"An image gets other probabilities at another place in the batch (up to {max(change, moved):.2g}"
+            " apart), each time the same ones: the model numbers the images of a batch. Verdicts about an "
+            "image mean nothing then.",
+        )
     if change > ROW_TOLERANCE:
         return Finding(
             "P07-rows",
@@ -251,6 +324,15 @@ def _rows(
             "a run that was interrupted may differ"
         )
     return Finding("P07-rows", "ok", f"{said}.")
+
+
+def _counts_rows(classifier: Classifier, images: np.ndarray, together: np.ndarray) -> bool:
+    """Whether outputs depend on the place in the batch, but not on the images at the other places."""
+    alone = [
+        classifier.probabilities(np.repeat(images[place : place + 1], len(images), axis=0))[place]
+        for place in range(len(images))
+    ]
+    return bool(np.max(np.abs(np.stack(alone) - together[: len(images)])) <= ROW_TOLERANCE)
 
 
 def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
@@ -277,7 +359,7 @@ def _gradients(
             "D03-gradient-missing",
             "error",
             f"There is no gradient from the logits to the image ({str(found).splitlines()[0]}). "
-            f"{cause}{' ' * bool(cause)}White-box attacks cannot speak about this model; use attacks that "
+            f"{cause}{' ' * bool(cause)}White-box attacks cannot find anything there; use attacks that "
             "need no gradient.",
         )
     rows = found.reshape(len(found), -1)

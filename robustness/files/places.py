@@ -22,7 +22,8 @@ MAX_FILES = 100_000
 """The largest number of files of one range, pattern or folder of shards."""
 FRESH_NS = 2_000_000_000
 """The age in nanoseconds below which a file may have been written twice at the same time of its clock."""
-_RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
+_BRACES = re.compile(r"\{(?:(\d{1,12})\.\.(\d{1,12})|([^{},/]*(?:,[^{},/]*)+))\}")
+"""A range of numbers, or words with commas."""
 _OF = re.compile(r"(.*?)(\d{4,6})-of-(\d{4,6})(.*)")
 
 
@@ -260,19 +261,31 @@ def _local_range(path: Path) -> LocalRange | None:
 
 
 def expanded(name: str) -> list[str]:
-    """Return the names of a range such as `a-{000..012}.tar`; none if it is no range, or has too many.
+    """Return the names of a range such as `a-{000..012}.tar` or `{train,test}.tar`.
 
-    Several braces give every combination, in the order of numbers.
+    None if it is no range, or has too many. Several braces give every combination, in their order.
     """
     names = [name]
-    while match := _RANGE.search(names[0]):
-        low, high = match.groups()
-        first, last, width = int(low), int(high), len(low) if low.startswith("0") else 0
-        if not 0 <= last - first < MAX_FILES // len(names):
+    while match := _BRACES.search(names[0]):
+        low, high, listed = match.groups()
+        if listed is not None:
+            words = listed.split(",")
+        else:
+            first, last, width = int(low), int(high), len(low) if low.startswith("0") else 0
+            if not 0 <= last - first < MAX_FILES // len(names):
+                return []
+            words = [f"{number:0{width}}" for number in range(first, last + 1)]
+        if len(names) * len(words) > MAX_FILES:
             return []
-        numbers = [f"{number:0{width}}" for number in range(first, last + 1)]
-        names = [_RANGE.sub(number, one, count=1) for one in names for number in numbers]
+        # Every name has the braces at its own place, after words of other lengths.
+        names = [_filled(one, word) for one in names for word in words]
     return [] if names == [name] else names
+
+
+def _filled(name: str, word: str) -> str:
+    """The name with a word in place of its first braces."""
+    match = _BRACES.search(name)
+    return name if match is None else f"{name[: match.start()]}{word}{name[match.end() :]}"
 
 
 def incomplete(names: Sequence[str]) -> str:

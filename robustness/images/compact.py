@@ -242,6 +242,10 @@ class Listing:
     table: ClassTable | None = None
 
 
+_TRIED = 16
+"""The number of files that are tried before all of them count as lost."""
+
+
 class CompactSource:
     """Pictures of a listing.
 
@@ -307,6 +311,21 @@ class CompactSource:
         except Unreadable as problem:
             return unreadable(entry, str(problem))
 
+    def lost(self) -> str:
+        """Return why none of the files can be read any more, a phrase; "" if one can.
+
+        Of many files the first are tried.
+        """
+        why = ""
+        for file in self._files[:_TRIED]:
+            try:
+                file.read_at(0, 1)
+            except OSError as error:
+                why = why or f"{key_of(file.name)}: {_words(error)}"
+            else:
+                return ""
+        return why
+
     def _bytes(self, number: int) -> bytes:
         index = self._index
         if self._stored is not None:
@@ -362,15 +381,30 @@ def labels_of_words(
     ------
     ImagesError
         A text is not a class; see `labels.by_word`.
+
+    Notes
+    -----
+    -1 is no label where no other is one below 0 and 0 is a label, or where there is no other: so TensorFlow's
+    and Hugging Face's data sets write it. With 1 alone it may be the other of two classes.
     """
-    used = np.unique(words[words >= 0]).tolist()
+    words = np.where(np.isin(words, _no_labels(texts, words)), -1, words)
+    used, counts = np.unique(words[words >= 0], return_counts=True)
     try:
-        labelling = by_word([texts[number] for number in used], known)
+        labelling = by_word([texts[number] for number in used], known, counts.tolist())
     except ImagesError as error:
         raise ImagesError(f"{what}: {error}") from error
     label_of = np.full(len(texts) + 1, -1)
     label_of[used] = [-1 if label is None else label for label in labelling.labels]
     return label_of[words], labelling.class_names
+
+
+def _no_labels(texts: Sequence[str], words: np.ndarray) -> list[int]:
+    """The texts that are -1 and mean no label; see `labels_of_words`."""
+    used = [number for number in np.unique(words[words >= 0]).tolist() if texts[number]]
+    minus = [number for number in used if texts[number] == "-1"]
+    others = [texts[number] for number in used if texts[number] != "-1"]
+    plain = "0" in others and not any(text.startswith("-") for text in others)
+    return minus if plain or not others else []
 
 
 def unique_names(index: Index, files: Sequence[ByteFile], again: str = "") -> None:

@@ -31,7 +31,7 @@ LARGE = 50_000
 """The number of pictures from which listing them takes longer than reading a listing."""
 MOST = 16
 """The most listings that are kept."""
-FORMAT = 1
+FORMAT = 2
 """To be raised when files are listed in another way."""
 _SUFFIX = ".npz"
 

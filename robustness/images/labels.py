@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import repeat, takewhile
 from typing import NoReturn
 
 from robustness.errors import ImagesError
@@ -161,11 +161,13 @@ def unmatched(found: Sequence[str], names: Sequence[str], what: str = "folder") 
     )
 
 
-def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
+def by_word(
+    words: Sequence[str], known: Sequence[str] | None, counts: Sequence[int] | None = None
+) -> Labelling:
     """Derive labels from words: either all class names, or all class numbers from 0; "" is no label.
 
     Without `known`, words that are not numbers are the class names, sorted. Among numbers, words such as NaN
-    are no label, and 1.0 is 1.
+    are no label, and 1.0 is 1. `counts` is the number of images of each word, for messages; by default one.
 
     Raises
     ------
@@ -189,7 +191,7 @@ def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
                 f"Label {brief(broken)} is not a class; expected whole numbers from 0, or names."
             )
         whole = {word: int(n) for word, n in numbers.items()}
-        return by_number([whole.get(word) for word in words], known)
+        return by_number([whole.get(word) for word in words], known, counts)
     if known is not None and found:
         _refuse(next(w for w in found if _find(index, w) is None), known, found)
     if numbers and all(word in numbers or _DIGITS.fullmatch(word) for word in told):
@@ -206,20 +208,29 @@ def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
     return Labelling(names, [_find(index, word) if word else None for word in words])
 
 
-def by_number(numbers: Sequence[int | None], known: Sequence[str] | None) -> Labelling:
+def by_number(
+    numbers: Sequence[int | None], known: Sequence[str] | None, counts: Sequence[int] | None = None
+) -> Labelling:
     """Make labels from class numbers from 0, None for no label; ImagesError for an invalid number."""
     names = None if known is None else tuple(known)
-    expect_classes(numbers, names)
+    expect_classes(numbers, names, counts)
     return Labelling(names, list(numbers))
 
 
-def expect_classes(labels: Iterable[int | None], names: Sequence[str] | None) -> None:
+def expect_classes(
+    labels: Iterable[int | None],
+    names: Sequence[str] | None,
+    counts: Iterable[int] | None = None,
+) -> None:
     """Raise ImagesError unless every label that is not None is the index of one of the classes `names`.
 
     Without `names` every number from 0 is valid. The message gives the range of the labels and names likely
-    causes: labels that count from 1, or that are -1 and 1.
+    causes: labels that count from 1, or that are -1 and 1. `counts` is the number of images of each label.
     """
-    seen = Counter(label for label in labels if label is not None)
+    seen: Counter[int] = Counter()
+    for label, count in zip(labels, repeat(1) if counts is None else counts, strict=False):
+        if label is not None:
+            seen[label] += count
     top = math.inf if names is None else len(names)
     wrong = sorted(label for label in seen if not 0 <= label < top)
     if not wrong:

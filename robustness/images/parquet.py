@@ -171,7 +171,7 @@ def open_parquet(
     what : what they are, for the report.
     known : the class names; None for those that the schema states.
     label_column : the column of labels; "none" for no labels; None to find it.
-    cache_bytes : the most bytes of pictures that are kept on the disk.
+    cache_bytes : the most bytes on the disk, of copies of remote files and of decoded pictures together.
 
     Raises
     ------
@@ -180,7 +180,8 @@ def open_parquet(
     SettingError
         pyarrow is not installed.
     """
-    scan, spool, pictures = _Scan(), Spool(what, cache_bytes), []
+    copied = sum(file.size for file in files if getattr(file, "whole", False))
+    scan, spool, pictures = _Scan(), Spool(what, max(0, cache_bytes - copied)), []
     first: Columns | None = None
     for number, file in enumerate(in_turn(files)):
         table = _opened(file, ())

@@ -117,7 +117,7 @@ def oversized(size: tuple[int, int]) -> str:
     """Return why a picture of `size` (width, height) is not decoded, one sentence; "" if it may be."""
     width, height = size
     if width * height > MAX_PIXELS:
-        return f"It has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read."
+        return f"It has {width:,} × {height:,} pixels; at most {MAX_PIXELS:,} are read."
     if max(size) > MAX_SIDE:
-        return f"It has {width:,} x {height:,} pixels; at most {MAX_SIDE:,} to a side are read."
+        return f"It has {width:,} × {height:,} pixels; at most {MAX_SIDE:,} to a side are read."
     return ""

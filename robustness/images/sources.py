@@ -15,7 +15,8 @@ import numpy as np
 
 from robustness.errors import ImagesError
 from robustness.files.disk_errors import expect_named
-from robustness.files.places import Place, local_place
+from robustness.files.joined import JoinedPlace, parts_of
+from robustness.files.places import MAX_FILES, Place, local_place
 from robustness.files.remote import is_remote, remote_place
 from robustness.images import archives, csv_columns, folders
 from robustness.images.decode import SUFFIXES, decode
@@ -76,9 +77,7 @@ def open_source(
         None if class_names is None else tuple(class_names), label_column, cache_bytes
     )
     path = Path(spec).expanduser()
-    place: Place | None = (
-        remote_place(str(spec), cache_bytes) if is_remote(spec) else local_place(path)
-    )
+    place = _place_of(spec, cache_bytes)
     given: object = str(spec) if place is None else place
     kind = kind_of(given)
     if kind is not None:
@@ -88,6 +87,44 @@ def open_source(
     raise ImagesError(
         f"{place.name} is not a source of pictures; expected {_KINDS}{further_forms()}."
     )
+
+
+def _place_of(spec: str | Path, cache_bytes: int) -> Place | None:
+    """The place of a path or URL, or of several that are joined by `::`; None if nothing is there.
+
+    Raises
+    ------
+    ImagesError
+        Something joined is missing, is a folder, or is called like another part.
+    """
+    text = str(spec)
+    if not is_remote(spec) or len(parts_of(text)) > 1:
+        local = None if is_remote(spec) else local_place(Path(spec).expanduser())
+        if local is not None or len(parts_of(text)) == 1:
+            return local
+        return _joined(parts_of(text), cache_bytes)
+    return remote_place(text, cache_bytes)
+
+
+def _joined(texts: Sequence[str], cache_bytes: int) -> Place:
+    if len(texts) > MAX_FILES:
+        raise ImagesError(f"More than {MAX_FILES:,} names are joined by '::'; expected fewer.")
+    parts = []
+    for text in texts:
+        part = _place_of(text, cache_bytes) if text else None
+        if part is None or part.is_folder:
+            raise ImagesError(
+                f"{text!r} is no file; expected files or ranges of files on both sides of '::'. Check it."
+            )
+        parts.append(part)
+    joined = JoinedPlace(tuple(parts))
+    names = joined.names()[0]
+    if twice := next((name for name, count in Counter(names).items() if count > 1), ""):
+        raise ImagesError(
+            f"Two of the files that are joined by '::' are called {twice!r}, so that their pictures could "
+            "not be told apart; rename one."
+        )
+    return joined
 
 
 def open_object(given: object, options: SourceOptions) -> Source:

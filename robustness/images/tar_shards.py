@@ -46,6 +46,7 @@ MAX_LABEL = 1 << 16
 _LONGEST = 1000
 """The most characters of a label that are kept."""
 _SEVERAL = "Its sample holds several pictures, and which of them is the image is not clear."
+_TWO_LABELS = "Its sample holds several labels, and which of them is its class is not clear."
 _ASK = "say which with --label-column NAME (label_column= in Python); none for no labels"
 
 
@@ -243,14 +244,22 @@ def _joined(scan: _Scan, samples: np.ndarray) -> tuple[np.ndarray, str]:
     for kind in sorted(scan.labelled, key=lambda one: one == "json"):
         hashes, numbers = (np.frombuffer(one, np.int64) for one in scan.labelled[kind])
         order = np.argsort(hashes, kind="stable")
-        place = np.searchsorted(hashes[order], samples)
+        hashes, numbers = hashes[order], numbers[order]
+        place = np.searchsorted(hashes, samples)
         place = np.minimum(place, len(order) - 1)
-        found = (hashes[order][place] == samples) & (words < 0)
+        found = (hashes[place] == samples) & (words < 0)
         if not found.any():
             continue
-        words[found] = numbers[order][place][found]
+        words[found] = numbers[place][found]
+        for picture in np.flatnonzero(found & np.isin(samples, _in_doubt(hashes, numbers))):
+            scan.index.blame(int(picture), _TWO_LABELS)
         kinds.append(f".{kind}" if kind != "json" else f"{_json_key(scan)} in .json")
     return words, " and ".join(kinds)
+
+
+def _in_doubt(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The samples that have different labels, of labels sorted by sample."""
+    return hashes[1:][(hashes[1:] == hashes[:-1]) & (numbers[1:] != numbers[:-1])]
 
 
 def _json_key(scan: _Scan) -> str:

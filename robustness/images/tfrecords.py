@@ -225,7 +225,7 @@ def _labels(
     Texts beside numbers are the names of the classes, in the order of the numbers.
     """
     numbers = np.frombuffer(scan.numbers, np.int64)
-    texts = np.frombuffer(scan.texts, np.int64)
+    texts = _completed(numbers, np.frombuffer(scan.texts, np.int64))
     has_number, has_text = numbers != _NONE, texts >= 0
     asked = (
         scan.asked if scan.asked is not None and scan.asked.casefold() != csv_columns.NONE else None
@@ -241,24 +241,38 @@ def _labels(
         words = scan.words.texts()
         if not (has_text & has_number).any():
             return *labels_of_words(words, texts, known, what), told
-        return *_named_numbers(scan, known, what), told
+        return *_named_numbers(scan, texts, known, what), told
     if not has_number.any():
         return np.full(len(numbers), -1), None if known is None else tuple(known), ""
     distinct, places = np.unique(np.where(has_number, numbers, 0), return_inverse=True)
     labels, names = labels_of_words(
         [str(one) for one in distinct.tolist()], np.where(has_number, places, -1), known, what
     )
+    if nameless := int((has_number & ~has_text).sum()) if has_text.any() else 0:
+        beside = next((one for one in TEXTS if one in scan.seen), "text")
+        told += f" ({beside} is left out: {plural(nameless, 'record')} of labels without a text)"
     return labels, names, told
 
 
+def _completed(numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """The texts, where they are missing those that other records have beside the same number."""
+    both = (numbers != _NONE) & (texts >= 0)
+    known, first = np.unique(numbers[both], return_index=True)
+    if not len(known):
+        return texts
+    place = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+    found = (texts < 0) & (known[place] == numbers)
+    return np.where(found, texts[both][first][place], texts)
+
+
 def _named_numbers(
-    scan: _Scan, known: Sequence[str] | None, what: str
+    scan: _Scan, texts: np.ndarray, known: Sequence[str] | None, what: str
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """The labels and class names of numbers with texts beside them; each number has one text.
 
     Two numbers may have one text: of ImageNet's classes two are called "crane".
     """
-    numbers, texts = np.frombuffer(scan.numbers, np.int64), np.frombuffer(scan.texts, np.int64)
+    numbers = np.frombuffer(scan.numbers, np.int64)
     both, words = (texts >= 0) & (numbers != _NONE), scan.words.texts()
     pairs = np.unique(np.stack([numbers[both], texts[both]]), axis=1)
     distinct, counts = np.unique(pairs[0], return_counts=True)

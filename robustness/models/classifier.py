@@ -24,6 +24,7 @@ from robustness.models.float_input import Twin, float_twin, takes_whole, without
 from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.image_converter import converter_scaling
 from robustness.models.inner_scaling import InnerScaling, inner_scaling
 from robustness.models.known_makers import by_maker
 from robustness.models.label_sets import LabelSets
@@ -167,7 +168,8 @@ class Classifier:
         command: str = "",
         **settings: Any,
     ) -> Classifier:
-        """Wrap a model whose scaling and head are given, found in the model, or decided by labelled images.
+        """Wrap a model whose scaling and head are given, found in the model, stated beside its file, or
+        decided by labelled images.
 
         Parameters
         ----------
@@ -187,6 +189,11 @@ class Classifier:
         adapted = adapt(model, settings.pop("adapter", None))
         stated = settings.get("scaling") is not None
         inner = inner_scaling(adapted.model)
+        beside = None
+        if not stated and not inner.counts:
+            beside = converter_scaling(settings.get("file"), adapted.shape[-1])
+        if beside is not None:
+            settings, stated = {**settings, "scaling": beside[0]}, True
         if not stated and not inner.counts and settings.get("head") == "multi-label":
             raise ModelError(
                 "It is not known which numbers the model expects, and labels of images do not decide it "
@@ -202,6 +209,8 @@ class Classifier:
                 raise
             decided = error.kind
             draft = cls(adapted, **{**settings, "head": decided})
+        if beside is not None:
+            draft.scaling_reason = beside[1]
         if not stated:
             draft = draft._with_inner_or_chosen(inner, images, labels, more, command)
         if decided and labels is not None:
@@ -333,7 +342,7 @@ class Classifier:
         """
         if self._twin.reason and self.cuts_fractions:
             images = ops.round(images)
-        return self.head.logits(self._as_input(images))
+        return self.head.logits(self.as_input(images))
 
     def probabilities(self, images: Pictures) -> np.ndarray:
         """Return probabilities (n, classes), float32, of the user's own model.
@@ -345,7 +354,7 @@ class Classifier:
         """
         if self.deployment is not None:
             images = self.deployment.images(images)
-        return self._in_calls(images, lambda x: self._predict(self._as_input(x)))
+        return self._in_calls(images, lambda x: self._predict(self.as_input(x)))
 
     def probabilities_of_files(self, files: Sequence[bytes]) -> np.ndarray:
         """Return probabilities (n, classes) for encoded pictures, decoded as they are deployed.
@@ -358,12 +367,12 @@ class Classifier:
         if self.deployment is None:
             raise ModelError(f"{self.name} has no input pipeline; expected decoded images.")
         images = self.deployment.images_of_files(files)
-        return self._in_calls(images, lambda x: self._predict(self._as_input(x)))
+        return self._in_calls(images, lambda x: self._predict(self.as_input(x)))
 
     def may_draw(self, images: np.ndarray) -> bool:
         """Return whether outputs for `images` may differ between calls, judged by the model's operations."""
         some = np.resize(images, (SMALL_BATCH, *self.input_shape))
-        return backend.draws_numbers(self._predict, self._as_input(some))
+        return backend.draws_numbers(self._predict, self.as_input(some))
 
     def logits_of(self, images: Pictures) -> np.ndarray:
         """Return `logits` for any number of images, computed in batches by a compiled function."""
@@ -473,8 +482,8 @@ class Classifier:
         """Whether the user says what the outputs are."""
         return self._said["head"] is not None
 
-    def _as_input(self, images: Any) -> Any:
-        """Images in counts as the model takes them."""
+    def as_input(self, images: Any) -> Any:
+        """Return images in counts as the model takes them."""
         return self.scaling.apply(self._with_alpha(images))
 
     def _with_alpha(self, images: Any) -> Any:
@@ -526,7 +535,7 @@ class Classifier:
         if takes_whole(self.model):
             noise = np.floor(noise)
         flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
-        return self._as_input(np.concatenate([flat, noise]).astype("float32"))
+        return self.as_input(np.concatenate([flat, noise]).astype("float32"))
 
 
 def input_shape(model: Any) -> tuple[int, int, int]:

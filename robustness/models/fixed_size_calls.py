@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from keras import ops
 
 from robustness import backend
 from robustness.errors import ModelError, RobustnessError
-from robustness.text import shorten
+from robustness.text import first_few, plural, shorten
 
 GROUP = 6
 """Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
@@ -24,6 +26,50 @@ outputs for an image must not depend on the size of the batch, nor on the place 
 See = Callable[[np.ndarray], Any]
 
 
+class CallError(ModelError):
+    """The model raised an error on images.
+
+    Attributes
+    ----------
+    cause : the line that names the error.
+    places : the indices of the images on which the model fails alone; of all images of the call if it fails
+        on none alone.
+    alone : whether it fails on them alone.
+    """
+
+    def __init__(self, cause: str, places: Sequence[int], *, alone: bool) -> None:
+        super().__init__(
+            f"The model raised an error when it was called on images ({cause}). Expected outputs for every "
+            "image of its input shape; call it on these images by itself, as model.predict(images), to find "
+            "the layer."
+        )
+        self.cause, self.places, self.alone = cause, tuple(places), alone
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(CallError, alone=self.alone), (self.cause, self.places)
+
+    def after(self, count: int) -> CallError:
+        """Return the error for images of which `count` come before those of the call."""
+        return CallError(self.cause, [count + place for place in self.places], alone=self.alone)
+
+    def named(self, names: Sequence[str]) -> ModelError:
+        """Return the error with the names of the images, given those of all images; at most three."""
+        shown = first_few([names[place] for place in self.places])
+        what = (
+            "It fails on" if self.alone else "It fails on none of them alone, but on the batch of"
+        )
+        return ModelError(f"{self} {what} {plural(len(self.places), 'image')}: {shown}.")
+
+
+@contextlib.contextmanager
+def naming(names: Sequence[str]) -> Iterator[None]:
+    """Name the images on which the model raises an error; `names` are those of all images of the call."""
+    try:
+        yield
+    except CallError as error:
+        raise error.named(names) from error.__cause__
+
+
 class FixedSizeCalls:
     """Calls a function of images (n, height, width, channels) with one of two batch sizes."""
 
@@ -34,7 +80,10 @@ class FixedSizeCalls:
         """Return the outputs of `see`, (n, outputs) float32, for any number of images."""
         parts, done = [np.zeros((0, outputs), "float32")], 0
         while done < len(images):
-            parts.append(self._next(images[done:], see))
+            try:
+                parts.append(self._next(images[done:], see))
+            except CallError as error:
+                raise error.after(done) from error.__cause__
             done += len(parts[-1])
         return np.concatenate(parts)
 
@@ -61,20 +110,31 @@ class FixedSizeCalls:
 
 def _outputs(some: np.ndarray, see: See, size: int) -> np.ndarray:
     """The outputs of `see` for at most `size` images; the batch is filled up to `size`."""
-    spare = size - len(some)
-    filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
     try:
-        return np.asarray(ops.convert_to_numpy(see(filled)), "float32")[: len(some)]
+        return _called(some, see, size)
     except RobustnessError:
         raise
     except backend.OutOfMemory:
         raise
     except Exception as error:
-        raise ModelError(
-            f"The model raised an error when it was called on images ({_cause(error)}). Expected outputs for "
-            "every image of its input shape; call it on these images by itself, as model.predict(images), to "
-            "find the layer."
-        ) from error
+        places = [place for place in range(len(some)) if _fails(some[place : place + 1], see, size)]
+        alone = bool(places)
+        raise CallError(_cause(error), places or range(len(some)), alone=alone) from error
+
+
+def _called(some: np.ndarray, see: See, size: int) -> np.ndarray:
+    spare = size - len(some)
+    filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
+    return np.asarray(ops.convert_to_numpy(see(filled)), "float32")[: len(some)]
+
+
+def _fails(one: np.ndarray, see: See, size: int) -> bool:
+    """Whether the model raises an error on copies of one image."""
+    try:
+        _called(one, see, size)
+    except Exception:  # the code of a model may raise anything
+        return True
+    return False
 
 
 _FRAMES = ("Exception encountered when calling", "Graph execution error", "Detected at node")

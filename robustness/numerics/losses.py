@@ -12,8 +12,9 @@ from typing import Any
 from keras import ops
 
 from robustness.numerics.batch_invariant import LANES, batch_invariant
+from robustness.numerics.powers_of_two import HUGE
 
-_LOW = -1e30
+_LOW = -HUGE
 """Replaces a logit that is left out."""
 
 SURE = 60.0

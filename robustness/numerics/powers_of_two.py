@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from keras import ops
 
 from robustness.backend.types import Tensor
 
 TINY = 2.0**-126
 """The smallest normal float32: a lower bound for divisors that may be zero."""
+HUGE = float(np.finfo("float32").max)
+"""The largest float32: no logit or loss is above it, or below its negative."""
 _REACH = 2.0**100
 _EXPONENT = 0x7F800000
 """The bits of a float32 that hold its exponent."""

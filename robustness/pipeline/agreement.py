@@ -12,7 +12,9 @@ from robustness.text import plural
 _NEAR, _CHANGES_NEAR = 0.999, 0.95
 """Shares of variance from which a convention is called near: of images, and of their changes."""
 _SLIGHTLY, _NOWHERE = 1.0, 4.0
-"""The mean and the largest difference in counts up to which images are called equal but for rounding."""
+"""The mean and the usual difference in counts up to which images are called equal but for rounding."""
+_USUAL = 0.999
+"""The share of numbers whose difference is usual: a single pixel decides nothing."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Agreement:
     ----------
     explained : share of the variance of the function's images (R squared); at most 1, below 0 where the
         convention is worse than a constant.
-    mean, median, largest : absolute differences of single numbers.
+    mean, median, usual, largest : absolute differences of single numbers; `usual` is that which 999 of 1000
+        do not exceed.
     changes : the squared cosine, 0..1, between the changes of both images when pictures change as attacks
         through the convention change them: whether their slopes are those of the function. None if it was
         not measured.
@@ -35,6 +38,7 @@ class Agreement:
     explained: float
     mean: float
     median: float
+    usual: float
     largest: float
     changes: float | None
     pictures: int
@@ -43,16 +47,16 @@ class Agreement:
     def near(self) -> bool:
         """Whether attacks that look through the convention see the function nearly as it is."""
         slopes = self.changes is None or self.changes >= _CHANGES_NEAR
-        close = self.mean <= _SLIGHTLY and self.largest <= _NOWHERE
+        close = self.mean <= _SLIGHTLY and self.usual <= _NOWHERE
         return self.explained >= _NEAR and close and slopes
 
     @property
     def sentence(self) -> str:
         """The figures, the end of a sentence."""
         said = (
-            f"on average within {_counts(self.mean)} counts (median {_counts(self.median)}, at most "
-            f"{_counts(self.largest)}, {_percent(self.explained)} of the variance; "
-            f"{plural(self.pictures, 'picture')})"
+            f"on average within {_counts(self.mean)} counts (median {_counts(self.median)}, 99.9 % within "
+            f"{_counts(self.usual)}, at most {_counts(self.largest)}, {_percent(self.explained)} of the "
+            f"variance; {plural(self.pictures, 'picture')})"
         )
         if self.changes is None:
             return said
@@ -102,6 +106,7 @@ def agreement_of(
         explained(counts, images),
         float(apart.mean()),
         float(np.median(apart)),
+        float(np.quantile(apart, _USUAL, method="inverted_cdf")),
         float(apart.max()),
         changes,
         len(inputs),

@@ -97,7 +97,7 @@ def linear_part(
         columns = axes[1].matrix(resizer, size[1], shape[1])
     except ValueError as error:  # Pillow, for an empty box
         raise PipelineError(
-            f"A picture of {size[1]} x {size[0]} pixels cannot be resized: {error}"
+            f"A picture of {size[1]} × {size[0]} pixels cannot be resized: {error}"
         ) from error
     return Geometry(rows, columns, rows_first)
 

@@ -96,7 +96,7 @@ class Upload:
         most = _MAX_SIDE[self.format]
         if max(height, width) > most:
             raise PipelineError(
-                f"A picture of {width:,} x {height:,} pixels cannot be uploaded as {name}: at most "
+                f"A picture of {width:,} × {height:,} pixels cannot be uploaded as {name}: at most "
                 f"{most:,} to a side. Use a smaller picture or --upload png."
             )
         flat = pixels[..., 0] if channels == 1 else pixels

@@ -169,7 +169,7 @@ class UserFunction:
 
     def _called(self, picture: Any, size: tuple[int, int], shape: ImageShape) -> np.ndarray:
         """The checked result for a picture of `size` (width, height)."""
-        said = f"The preprocessing {self.text}, for a picture of {size[0]} x {size[1]} pixels,"
+        said = f"The preprocessing {self.text}, for a picture of {size[0]} × {size[1]} pixels,"
         return model_input(
             self._result(picture, said), shape, said, channels_first=self.channels_first
         )
@@ -298,7 +298,7 @@ def _expect_equal(
     width, height = _size(pixels)
     raise PipelineError(
         f"The preprocessing {function.text} gives another number each time: two calls on the same picture of "
-        f"{width} x {height} pixels differ by up to {apart:.3g}. Expected the deployed preprocessing, which "
+        f"{width} × {height} pixels differ by up to {apart:.3g}. Expected the deployed preprocessing, which "
         "gives equal inputs for equal pictures; random flips, crops and colours belong to training."
     )
 

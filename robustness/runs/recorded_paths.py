@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from robustness.files.joined import parts_of
+from robustness.files.places import local_place
 from robustness.files.remote.urls import is_remote
 from robustness.models.suffixes import ARCHITECTURE_SUFFIXES, is_model_file_name
 from robustness.runs.schema import Origin
@@ -32,7 +34,7 @@ def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> s
     Parameters
     ----------
     path : str
-        The path as it was typed when the run was started.
+        The path as it was typed when the run was started; or several, joined by `::`.
     origin : Origin
         The origin that the run records.
     folder : Path, optional
@@ -43,6 +45,8 @@ def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> s
     str
         The first candidate that exists; `path` unchanged if none does.
     """
+    if len(parts := parts_of(path)) > 1 and local_place(Path(path)) is None:
+        return "::".join(resolve_recorded(part, origin, folder) for part in parts)
     if not path or Path(path).is_absolute() or is_remote(path):
         return path
     before, was = origin.directory, origin.run
@@ -53,9 +57,18 @@ def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> s
             # Run and material were moved together.
             places.append(folder.absolute() / os.path.relpath(before, was) / path)
     for place in map(os.path.normpath, places):
-        if os.path.exists(place):  # noqa: PTH110 - of a path that is too long it says False
+        if _is_there(Path(place)):
             return place
     return path
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path leads to a file or folder, or is a range whose first file is there."""
+    place = local_place(path)
+    if place is None or place.is_file or place.is_folder:
+        return place is not None
+    first = next(iter(place.names()[0]), path.name)
+    return (path.parent / first).exists()
 
 
 def resolve_options(

@@ -11,6 +11,7 @@ from robustness.attacks.components.step_sizes import checkpoints, largest
 from robustness.attacks.components.target_classes import ranked
 from robustness.engine import compiled_batch, jobs
 from robustness.numerics import losses
+from robustness.numerics.powers_of_two import HUGE
 from robustness.testing import parametrize_with_checks
 from robustness.threat.goals import Targeted, Untargeted
 from robustness.threat.norms import NORMS
@@ -255,7 +256,7 @@ def test_output_diversified_steps_precede_the_first_checkpoint(start):
     trajectory = Trajectory(classifier, attack, Threat((4,)), images, restart=1)
     opening = 0 if start == "spread" else 2
     # Nothing is kept from the diversification steps; the first evaluation after them counts as the first.
-    assert (trajectory["best_loss"][opening] == 1e30).all()
+    assert (trajectory["best_loss"][opening] == HUGE).all()
     first = loss_and_gradient(classifier, trajectory["point"][opening], trajectory.labels)[0]
     np.testing.assert_allclose(trajectory["best_loss"][opening + 1], first, rtol=1e-4, atol=1e-4)
     assert (np.abs(trajectory["point"] - images) <= 4 + 1e-4).all()

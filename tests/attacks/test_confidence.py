@@ -16,6 +16,8 @@ from robustness.threat.threat import Threat
 from tests.robustness.helpers import subjects, two_sided
 
 BUDGETS = {"linf": 4.0, "l2": 25.0, "l1": 250.0, "l0": 12.0}
+SCALES = (30.0, 1e6, 2.0**-12, 2.0**100)
+"""Below 2^-12 the probabilities of two classes may be equal in float32; 2^100 is 1e30."""
 SHORT = {
     "apgd": {"steps": 20}, "apgd-t": {"steps": 20}, "bim": {"steps": 8}, "bisection": {"rounds": 3},
     "cw": {"steps": 300, "binary_search_steps": 3}, "ddn": {"steps": 20}, "ead": {"steps": 90},
@@ -34,7 +36,7 @@ def cases():
             continue
         field = attack_parameters.settings(cls).get("loss")
         choices = field[1].choices if field else ()
-        losses = [c for c in choices or () if c in ("cross_entropy", "margin")]
+        losses = [c for c in choices or () if c in ("cross_entropy", "margin", "dlr")]
         for loss in losses or (None,):
             yield pytest.param(cls, loss, id=f"{name}-{loss or 'own'}")
 
@@ -57,6 +59,6 @@ def test_flips_do_not_depend_on_the_scale_of_logits(cls, loss):
     batch = CompiledBatch(classifier, attack, threat, batch_size=12, seed=0)
     expected = flips(batch, images, labels)
     assert expected, "an attack that flips nothing shows nothing"
-    for times in (30.0, 1e6):
+    for times in SCALES:
         classifier.model.layers[-1].set_weights([times * weights, times * bias])
-        assert flips(batch, images, labels) == expected
+        assert flips(batch, images, labels) == expected, times

@@ -47,7 +47,7 @@ def test_spsa_estimates_the_gradient_of_a_linear_model():
     assert rows.passes == (8001, 0)
     for row, label in enumerate(labels):
         normal = (weights[:, label] - weights[:, 1 - label]).reshape(images.shape[1:])
-        slope = states[1]["first"][row] / 0.1
+        slope = states[1]["first"][row] * states[1]["unit"][row] / 0.1
         # The standard error of each component for a linear function (from the squares of the others).
         error = np.linalg.norm(normal) / np.sqrt(4000)
         assert np.abs(slope - normal).max() < 5 * error

@@ -49,6 +49,20 @@ def test_losses_equal_their_definitions(random_logits) -> None:
         np.testing.assert_allclose(np.asarray(found), expected, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["margin", "dlr"])
+def test_losses_of_huge_logits_are_those_of_moderate_ones(random_logits, name) -> None:
+    """All other classes may be below any constant that would replace the logit that is left out."""
+    logits, own, _ = random_logits
+    below, times = logits[:, :5] - 50, 2.0**100
+    scale = times if name == "margin" else 1.0
+    for some in (below, below + 100):
+        found, expected = (
+            np.asarray(losses.LOSSES[name](values.astype("float32"), (own % 5).astype("int32")))
+            for values in (times * some, some)
+        )
+        np.testing.assert_allclose(found / scale, expected, rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def linear_model():
     """A linear model, images away from 0 and 255, their classes, and the distances to all other classes."""

@@ -140,7 +140,7 @@ def test_invalid_fits_and_files_are_refused(tmp_path):
     ones = np.ones(24, int)
     with pytest.raises(SettingError, match="None of the fitting images"):
         fit(classifier, images, 1 - ones, Threat((8.0,)))
-    with pytest.raises(SettingError, match="not inside an image of 6 x 6"):
+    with pytest.raises(SettingError, match="not inside an image of 6 × 6"):
         fit(classifier, images, ones, Threat((8.0,)), place=PatchRegion(4, 0, 3))
     with pytest.raises(SettingError, match="no l0 version"):
         fit(classifier, images, ones, Threat((8.0,), NORMS["l0"]))

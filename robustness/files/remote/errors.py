@@ -6,6 +6,7 @@ import errno
 import random
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from robustness.errors import FetchError, RobustnessError
@@ -16,6 +17,10 @@ Result = TypeVar("Result")
 TRIES = 5
 PAUSE = 0.5
 """Seconds before the second try; each further one waits twice as long, up to 8 s."""
+MOST_PAUSE = 120.0
+"""The most seconds that are waited where a server says when to come again (Retry-After)."""
+READ_SECONDS, LEAST_RATE = 120.0, 16 << 10
+"""All tries of one read together may take so many seconds, and one more for each so many bytes."""
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _BUSY = {errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, errno.EAGAIN}
 _CREDENTIALS = {
@@ -33,8 +38,33 @@ _HALF = {
 _ALIASES = {"gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
-def retried(action: Callable[[], Result], url: str, doing: str = "read") -> Result:
-    """Call `action`, again after a pause where its error may pass.
+class Deadline:
+    """The time until which a read of some bytes may take, all its tries together."""
+
+    def __init__(self, size: int = 0) -> None:
+        self._end = time.monotonic() + READ_SECONDS + size / LEAST_RATE
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left; below zero when it has passed."""
+        return self._end - time.monotonic()
+
+    def later(self, seconds: float) -> None:
+        """Move it by a pause for which the server has asked."""
+        self._end += seconds
+
+    def expect_time(self) -> None:
+        """Raise TimeoutError if it has passed."""
+        if self.left < 0:
+            raise TimeoutError("the server sends too slowly")
+
+
+def retried(
+    action: Callable[[], Result], url: str, doing: str = "read", deadline: Deadline | None = None
+) -> Result:
+    """Call `action`, again after a pause where its error may pass, until the deadline.
+
+    The pause is that which the server states in `Retry-After`, at most `MOST_PAUSE`, if it is longer.
 
     Raises
     ------
@@ -45,16 +75,19 @@ def retried(action: Callable[[], Result], url: str, doing: str = "read") -> Resu
     FetchError
         Access is denied, there are no credentials, or every try has failed.
     """
-    pause = PAUSE
+    pause, deadline = PAUSE, deadline or Deadline()
     for attempt in range(1, TRIES + 1):
         try:
             return action()
         except (FileNotFoundError, ChangedFileError, KeyboardInterrupt, RobustnessError):
             raise
         except Exception as error:
-            if attempt == TRIES or not _may_pass(error):
+            stated = min(_stated_pause(error), MOST_PAUSE)
+            wait = max(stated, pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads retries
+            deadline.later(stated)
+            if attempt == TRIES or not _may_pass(error) or wait > deadline.left:
                 raise _explained(error, url, attempt, doing) from error
-        time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads retries
+        time.sleep(wait)
         pause = min(8.0, 2 * pause)
     raise AssertionError("unreachable")
 
@@ -73,6 +106,30 @@ def status_of(error: BaseException) -> int | None:
         if isinstance(found, int):
             return found
     return None
+
+
+def _stated_pause(error: BaseException) -> float:
+    """The seconds that the server of an answer asks to wait (Retry-After, RFC 9110, 10.2.3); 0 for none."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)
+        if isinstance(response, dict):
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        else:
+            headers = getattr(response if response is not None else one, "headers", None) or {}
+        lower = {str(name).lower(): value for name, value in dict(headers).items()}
+        if stated := str(lower.get("retry-after", "")).strip():
+            return _seconds(stated)
+    return 0.0
+
+
+def _seconds(stated: str) -> float:
+    """Seconds from a number of them, or until a date; 0 for other texts."""
+    if stated.isascii() and stated.isdigit():
+        return float(stated[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(stated).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _names(error: BaseException) -> set[str]:

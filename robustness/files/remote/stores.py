@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 from robustness.errors import FetchError, SettingError
 from robustness.files.places import ChangedFileError
-from robustness.files.remote.errors import retried, status_of
+from robustness.files.remote.errors import Deadline, retried, status_of
 from robustness.files.remote.urls import is_loopback, scheme_of, shown
 
 PACKAGES = {
@@ -31,6 +31,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for the next bytes."""
 _CHUNK = 1 << 20
+_FEW = 1 << 10
+_LISTED = 128 << 20
+"""The bytes of the listing of a large folder, from which its deadline follows."""
 _REDIRECTIONS = 5
 _SEEN_SECONDS = 5.0
 _CHANGED = "it has changed since it was listed"
@@ -115,7 +118,7 @@ class FsspecStore:
             return list(self._system.ls(url, detail=True))
 
         found = []
-        for details in retried(listed, url):
+        for details in retried(listed, url, deadline=Deadline(_LISTED)):
             name = str(details["name"]).strip("/")
             # A store must not lead out of the folder that was given.
             if name.startswith(f"{root}/"):
@@ -127,24 +130,35 @@ class FsspecStore:
         if start >= (end := min(end, info.size)):
             return b""
 
+        deadline = Deadline(end - start)
+
         def part() -> bytes:
-            data = self._part(info, start, end)
+            data = self._part(info, start, end, deadline)
             if len(data) < end - start:
                 raise ConnectionError(f"{len(data):,} of {end - start:,} bytes came")
             return data
 
-        return retried(part, info.url)
+        return retried(part, info.url, deadline=deadline)
 
-    def _part(self, info: Info, start: int, end: int) -> bytes:
+    def _part(self, info: Info, start: int, end: int, deadline: Deadline) -> bytes:
         """The bytes of a file from `start` to `end`; ChangedFileError if it is seen to be another."""
         if self._scheme == "s3" and info.version.startswith('"'):
-            return _part_of_object(self._system, info, start, end)
-        data = bytes(self._system.cat_file(info.url, start=start, end=end))
+            return _part_of_object(self._system, info, start, end, deadline)
+        data = self._bytes(info, start, end, deadline)
         # Other stores give a part of what is there now; asking for each part would double the requests.
         if time.monotonic() - self._seen.get(info.url, -math.inf) > _SEEN_SECONDS:
             self._expect_same(info)
             self._seen[info.url] = time.monotonic()
         return data
+
+    def _bytes(self, info: Info, start: int, end: int, deadline: Deadline) -> bytes:
+        """The bytes of a file from `start` to `end`, within the deadline where the file system has one."""
+        if not getattr(self._system, "async_impl", False):
+            return bytes(self._system.cat_file(info.url, start=start, end=end))
+        from fsspec.asyn import sync  # noqa: PLC0415 - an extra
+
+        read, left = self._system._cat_file, max(0.001, deadline.left)
+        return bytes(sync(self._system.loop, read, info.url, start=start, end=end, timeout=left))
 
     def _expect_same(self, info: Info) -> None:
         if info.version and self.stat(info.url).version != info.version:
@@ -152,26 +166,29 @@ class FsspecStore:
 
     def download(self, info: Info, target: IO[bytes]) -> None:
         """Write a whole file into `target`."""
+        deadline = Deadline(info.size)
 
         def copied() -> None:
             target.seek(0)
             target.truncate()
             for start in range(0, info.size, 16 * _CHUNK):
                 end = min(info.size, start + 16 * _CHUNK)
-                data = self._system.cat_file(info.url, start=start, end=end)
+                data = self._bytes(info, start, end, deadline)
                 if len(data) != end - start:
                     raise ChangedFileError("it is shorter than when it was listed")
                 target.write(data)
 
-        retried(copied, info.url)
+        retried(copied, info.url, deadline=deadline)
         self._expect_same(info)
 
     def upload(self, url: str, data: bytes) -> None:
         """Write a file."""
-        retried(lambda: self._system.pipe_file(url, data), url, "written")
+        retried(
+            lambda: self._system.pipe_file(url, data), url, "written", deadline=Deadline(len(data))
+        )
 
 
-def _part_of_object(system: Any, info: Info, start: int, end: int) -> bytes:
+def _part_of_object(system: Any, info: Info, start: int, end: int, deadline: Deadline) -> bytes:
     """A part of an S3 object, if it still has the tag that it had when it was listed."""
     from fsspec.asyn import sync  # noqa: PLC0415 - an extra
 
@@ -187,7 +204,7 @@ def _part_of_object(system: Any, info: Info, start: int, end: int) -> bytes:
             **system.req_kw,
         )
         with contextlib.closing(answer["Body"]) as body:
-            return bytes(sync(system.loop, body.read))
+            return bytes(sync(system.loop, body.read, timeout=max(0.001, deadline.left)))
     except OSError as error:
         if status_of(error) in (412, 416):
             raise ChangedFileError(_CHANGED) from error
@@ -244,6 +261,8 @@ class HttpStore:
         if start >= end:
             return b""
 
+        deadline = Deadline(end - start)
+
         def part() -> bytes:
             headers = {"Range": f"bytes={start}-{end - 1}"}
             with self._asked(info.url, "GET", headers, once=True) as response:
@@ -255,29 +274,29 @@ class HttpStore:
                 self._expect_same(info, response)
                 if response.status_code == 206:
                     _expect_range(info, response, start)
-                data = bytes(response.raw.read(end - start))
+                data = b"".join(_body(response, end - start, deadline))
             if len(data) < end - start:
                 raise ConnectionError(f"{len(data):,} of {end - start:,} bytes came")
             return data
 
-        return retried(part, info.url)
+        return retried(part, info.url, deadline=deadline)
 
     def download(self, info: Info, target: IO[bytes]) -> None:
         """Write a whole file into `target`."""
+        deadline = Deadline(info.size)
 
         def copied() -> None:
             target.seek(0)
             target.truncate()
             with self._asked(info.url, "GET", once=True) as response:
                 self._expect_same(info, response)
-                for data in response.iter_content(_CHUNK):
+                # One byte more, to see whether the file is longer.
+                for data in _body(response, info.size + 1, deadline):
                     target.write(data)
-                    if target.tell() > info.size:
-                        break
             if target.tell() != info.size:
                 raise ConnectionError(f"{target.tell():,} of {info.size:,} bytes came")
 
-        retried(copied, info.url)
+        retried(copied, info.url, deadline=deadline)
 
     def upload(self, url: str, data: bytes) -> None:
         """Refuse: web servers take no files."""
@@ -334,6 +353,17 @@ class HttpStore:
             f"{shown(url)} leads from one address to another more than {_REDIRECTIONS} times; it is not "
             "read. Check the URL."
         )
+
+
+def _body(response: Any, size: int, deadline: Deadline) -> Iterator[bytes]:
+    """Yield at most `size` bytes of an answer as they come; TimeoutError where they come too slowly."""
+    # `read` waits until all bytes are there, however slowly they come.
+    read = getattr(response.raw, "read1", None) or (lambda _: response.raw.read(_FEW))
+    while size and (data := read(min(size, _CHUNK))):
+        data = bytes(data[:size])
+        size -= len(data)
+        yield data
+        deadline.expect_time()
 
 
 def _version(response: Any) -> str:

@@ -231,7 +231,7 @@ class Walk:
         found.largest = max(found.largest, made)
         found.products += sizes.products
         if made > MAX_TENSOR_BYTES:
-            shown = " x ".join("?" if n is None else f"{n:,}" for n in sizes.outputs[0][1:])
+            shown = " × ".join("?" if n is None else f"{n:,}" for n in sizes.outputs[0][1:])
             self._too_much(
                 f"{place} makes {size(made)} of one image ({shown} numbers); at most "
                 f"{size(MAX_TENSOR_BYTES)} is made"

@@ -79,7 +79,7 @@ class ResizingConvention:
             image = _run(layer, pixels.astype(self.dtype))
         except Exception as error:  # each backend of Keras raises its own
             raise PipelineError(
-                f"keras.layers.Resizing cannot resize a picture of {pixels.shape[1]} x {pixels.shape[0]} "
+                f"keras.layers.Resizing cannot resize a picture of {pixels.shape[1]} × {pixels.shape[0]} "
                 f"pixels: {first_line(error)}"
             ) from error
         return expect_shape(image, shape, self.text)

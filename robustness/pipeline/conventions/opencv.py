@@ -109,7 +109,7 @@ class OpenCvConvention:
                 )
         except cv2.error as error:
             raise PipelineError(
-                f"OpenCV cannot resize a picture of {size[1]} x {size[0]} pixels: {first_line(error)}"
+                f"OpenCV cannot resize a picture of {size[1]} × {size[0]} pixels: {first_line(error)}"
             ) from error
         return expect_shape(picture.reshape(*picture.shape[:2], -1), shape, self.text)
 

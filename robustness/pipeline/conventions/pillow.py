@@ -132,7 +132,7 @@ class PillowConvention:
                 picture = self._resized_and_cropped(picture, shape)
         except (ValueError, ZeroDivisionError) as error:
             raise PipelineError(
-                f"Pillow cannot resize a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels: "
+                f"Pillow cannot resize a picture of {pixels.shape[1]} × {pixels.shape[0]} pixels: "
                 f"{first_line(error)}"
             ) from error
         return expect_shape(pixels_of(picture), shape, self.text)

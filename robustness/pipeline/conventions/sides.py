@@ -23,7 +23,7 @@ def short_side(size: Side, length: int, whole: Callable[[float], int]) -> Side:
     other = max(1, whole(length * long / short))
     if length * other > MAX_PIXELS:
         raise PipelineError(
-            f"A picture of {size[1]} x {size[0]} pixels with its short side resized to {length} would have "
+            f"A picture of {size[1]} × {size[0]} pixels with its short side resized to {length} would have "
             f"{length * other:,} pixels; at most {MAX_PIXELS:,} are made. Leave this picture out."
         )
     return (length, other) if size[0] <= size[1] else (other, length)
@@ -37,9 +37,9 @@ def centre(size: Side, crop: Side) -> Side:
 def expect_crop_inside(resized: Side, crop: Side, size: Side) -> Side:
     """Return top and left of the centre crop; PipelineError if the picture is smaller than the crop."""
     if resized[0] < crop[0] or resized[1] < crop[1]:
-        after = "" if resized == size else f", {resized[1]} x {resized[0]} after resizing"
+        after = "" if resized == size else f", {resized[1]} × {resized[0]} after resizing"
         raise PipelineError(
-            f"The picture has {size[1]} x {size[0]} pixels{after}; the pipeline crops {crop[1]} x {crop[0]}. "
+            f"The picture has {size[1]} × {size[0]} pixels{after}; the pipeline crops {crop[1]} × {crop[0]}. "
             "Leave this picture out, or resize to a larger side first (resize=N)."
         )
     return centre(resized, crop)
@@ -48,8 +48,8 @@ def expect_crop_inside(resized: Side, crop: Side, size: Side) -> Side:
 def expect_shape(image: np.ndarray, shape: ImageShape, text: str) -> np.ndarray:
     """Return `image`; PipelineError if it does not have the model's shape."""
     if image.shape != tuple(shape):
-        had = " x ".join(map(str, image.shape))
-        wanted = " x ".join(map(str, shape))
+        had = " × ".join(map(str, image.shape))
+        wanted = " × ".join(map(str, shape))
         raise PipelineError(
             f"The pipeline {text} gives images of {had} (height, width, channels); the model takes {wanted}. "
             "Choose the sizes of the pipeline after the model, or state the model's: --input-size."

@@ -87,7 +87,7 @@ class TensorFlowConvention:
                 image = self._code(shape)(tf.constant(pixels)).numpy()
         except (tf.errors.OpError, ValueError) as error:
             raise PipelineError(
-                f"TensorFlow cannot resize a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels: "
+                f"TensorFlow cannot resize a picture of {pixels.shape[1]} × {pixels.shape[0]} pixels: "
                 f"{first_line(error)}"
             ) from error
         return expect_shape(image, shape, self.text)

@@ -192,7 +192,7 @@ def test_every_summary_states_the_pipeline_and_what_survives(deployed):
     assert "15 of 20 survive as JPEG 75; 20 of 20 survive as JPEG 90" in stated.survival.sentence
     assert "4 of 18 survive behind pillow:<b>" in stated.survival.sentence
     assert "20 of 31 were judged again" in stated.survival.sentence
-    assert stated.pixels_read.sentence == "The resize ignores 91.3 % of the picture (500 x 375)."
+    assert stated.pixels_read.sentence == "The resize ignores 91.3 % of the picture (500 × 375)."
     assert stated.sentence.startswith("keras.load_img:nearest;")
     assert stated.sentence.endswith("uploaded as JPEG, quality 90, 4:2:0.")
     said = list(stated.properties().values())

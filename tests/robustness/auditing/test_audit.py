@@ -24,6 +24,7 @@ from robustness.auditing import work as auditing_work
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.judge import distances
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
+from robustness.images import from_arrays
 from robustness.images.png import from_png
 from robustness.runs.progress import Progress
 from robustness.runs.store import Run
@@ -273,6 +274,48 @@ def test_other_attacks_continue_where_the_gradient_is_missing(material, tmp_path
         ] == "fail"
         # A flip found without a gradient counts.
         assert not verify(run, masked).faults
+
+
+def test_images_on_which_the_model_fails_are_named(monkeypatch):
+    """Those of the checks, those after them, and those that are attacked."""
+    classifier, images = small_cnn(3), np.full((80, 12, 12, 3), 60, np.uint8)
+    images += np.random.default_rng(0).integers(0, 100, images.shape, dtype=np.uint8)
+    predict, names = classifier._predict, [f"{n}.png" for n in range(80)]
+
+    class Refusing:
+        def __init__(self, bad):
+            self.bad = bad
+
+        def __call__(self, inputs):
+            if self.bad(np.asarray(inputs) * 255):
+                raise ValueError("refused")
+            return predict(inputs)
+
+        def __getattr__(self, name):
+            return getattr(predict, name)
+
+    def audited(some):
+        source = from_arrays(some, names=names[: len(some)])
+        robustness.audit(classifier, source, attacks=["fgsm"], epsilons=[4])
+
+    def white(pixels):
+        return (np.rint(pixels) == 250).all(axis=(1, 2, 3)).any()
+
+    monkeypatch.setattr(classifier, "_predict", Refusing(white))
+    for number in (7, 70):
+        some = images.copy()
+        some[number] = 250
+        with pytest.raises(ModelError, match=rf"refused.*fails on 1 image: {number}\.png"):
+            audited(some)
+    # Flat pictures, of which the attack makes others.
+    flat = np.broadcast_to(np.arange(100, 108, dtype=np.uint8)[:, None, None, None], (8, 12, 12, 3))
+    monkeypatch.setattr(
+        classifier,
+        "_predict",
+        Refusing(lambda p: bool(set(np.rint(p).ravel().astype(int)) & {96, 111})),
+    )
+    with pytest.raises(ModelError, match=r"refused.*fgsm\(steps=1\) was attacking 8 images: "):
+        audited(np.ascontiguousarray(flat))
 
 
 def test_a_source_of_only_unreadable_pictures_is_audited(material, tmp_path):

@@ -131,6 +131,17 @@ def test_recorded_paths_are_resolved(tmp_path):
         manifest_of(b'{"schema": 1, "origin": {"directory": 3}}', "run.json")
 
 
+def test_recorded_ranges_and_joined_paths_are_resolved(tmp_path):
+    for name in ("a-0.tar", "a-1.tar", "b.tar"):
+        (tmp_path / name).touch()
+    origin = Origin(directory=str(tmp_path))
+    assert resolve_recorded("a-{0..1}.tar", origin) == str(tmp_path / "a-{0..1}.tar")
+    assert resolve_recorded("a-*.tar::b.tar::s3://x/c.tar", origin) == (
+        f"{tmp_path}/a-*.tar::{tmp_path}/b.tar::s3://x/c.tar"
+    )
+    assert resolve_recorded("c-{0..1}.tar", origin) == "c-{0..1}.tar"
+
+
 def test_names_are_not_treated_as_paths(tmp_path):
     for name in ("dogs-vs-cats", "pets", "pets:4"):
         (tmp_path / name).mkdir()

@@ -348,7 +348,7 @@ def test_a_photograph_smaller_than_the_crop_is_an_outcome(classifier, photograph
     with Run.open(result.path) as opened:
         reasons = {row.name: row.reason for row in opened.image_rows() if row.reason}
     assert list(reasons) == ["thin.png"]
-    assert "40 x 5" in reasons["thin.png"]
+    assert "40 × 5" in reasons["thin.png"]
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ from robustness.reports import summarise
 from robustness.reports.gate.verdict import verdict_of
 from robustness.runs.store import Run
 from tests.robustness.helpers import small_cnn
+from tests.robustness.images.source_files import members, tar, write_records
 
 SHAPE = (12, 12, 3)
+RNG = np.random.default_rng(0)
 
 
 def folder(path, good, broken, empty):
@@ -47,6 +49,27 @@ def test_the_reason_for_unreadable_pictures_is_reported_with_its_count(tmp_path,
     assert (verdict.exit_code == 5) == (why in verdict.sentence) == (not good)
     show(result.path, [], as_json=False)
     assert f"not read: {why}." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tfrecord"])
+def test_an_archive_that_vanishes_before_the_first_pass_ends_the_audit(tmp_path, suffix):
+    files = members(RNG.integers(0, 256, (6, *SHAPE)).astype(np.uint8), np.arange(6) % 2)
+    paths = [tmp_path / f"data-{n}.{suffix}" for n in range(2)]
+    for number, path in enumerate(paths):
+        some = {name: one for at, (name, one) in enumerate(files.items()) if at % 2 == number}
+        write_records(some, path) if suffix == "tfrecord" else path.write_bytes(tar(some))
+    source = open_source(tmp_path, None, "none")
+    paths[0].unlink()
+    # What is left is audited, and the others have the reason.
+    result = robustness.audit(small_cnn(6), source, attacks=["fgsm"], out=tmp_path / "some")
+    with Run.open(result.path) as run:
+        assert (run.images()["reason"].fillna("") != "").sum() == 3
+    paths[1].unlink()
+    with pytest.raises(ImagesError, match=r"gone or changed since they were listed \(data-0"):
+        robustness.audit(small_cnn(6), source, attacks=["fgsm"], out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    # A run that has begun goes on.
+    robustness.audit(small_cnn(6), source, attacks=["fgsm"], out=tmp_path / "some", resume=True)
 
 
 def test_an_undecided_scaling_reports_why_no_picture_was_read(tmp_path):

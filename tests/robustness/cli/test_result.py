@@ -26,6 +26,12 @@ def test_classes_without_images_are_named_with_their_number():
         "no images of 998 of 1,000 classes (class 2, class 3, class 4, ...)"
     )
     assert absent_classes(["cat", "dog"], pd.Series([0, 1])) == ""
+    assert absent_classes(["cat", "dog"], pd.Series([1, 1])) == "no images of 1 of 2 classes (cat)"
+    # Images of the target class are left out by the audit itself.
+    assert absent_classes(["cat", "dog"], pd.Series([1, 1]), target=0) == ""
+    assert absent_classes(["cat", "dog", "emu"], pd.Series([1, 1]), target=0) == (
+        "no images of 1 of 2 classes other than the target (emu)"
+    )
     assert absent_classes(["cat", "dog"], pd.Series([None, None], dtype=float)) == ""
 
 

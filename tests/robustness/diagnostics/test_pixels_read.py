@@ -38,7 +38,7 @@ def diagnosis(read, at: str = "full") -> Diagnosis:
 def test_nearest_ignores_most_of_a_photograph():
     found = diagnosis(entry("keras.load_img", [(375, 500)] * 3 + [(64, 64)] * 2))
     assert found.status == "warn"
-    assert "ignores 91.3 % of the picture" in found.sentence and "500 x 375" in found.sentence
+    assert "ignores 91.3 % of the picture" in found.sentence and "500 × 375" in found.sentence
     assert "keras.load_img" in found.sentence and "Xiao et al. 2019" in found.sentence
     assert found.evidence["share"] == 128 * 128 / (375 * 500)
     assert found.evidence["pictures"] == "3 of 5"

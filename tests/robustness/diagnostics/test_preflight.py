@@ -68,7 +68,7 @@ def test_a_healthy_model_has_no_findings(activation):
     assert found.keys() == {
         *("P01-input", "D02-head", "P05-not-finite", "D01-random-outputs", "D21-clean-accuracy"),
         *("P03-label-order", "P02-scaling", "P06-logits", "P07-rows", "P04-saturation"),
-        *("D04-gradient-zero", "D28-dead-model"),
+        *("D04-gradient-zero", "D28-dead-model", "P09-mode"),
     }
 
 
@@ -233,6 +233,24 @@ def test_a_zero_gradient_is_found():
     assert "zero on 42 and NaN or infinite on 0 of 42" in found["D04-gradient-zero"].sentence
 
 
+def test_gradients_are_those_of_the_surrogate_where_attacks_follow_one():
+    healthy = Classifier(colour_model(), scaling="0..255")
+    cut = own(lambda x, means: 0.05 * ops.stop_gradient(means))
+    stuck = own(lambda x, means: powers(5.0 * means))
+    found = {f.id: f for f in preflight.run(healthy, IMAGES, LABELS, surrogate=cut)}
+    assert speaking(found) == {"D03-gradient-missing": "error"}
+    assert found["D03-gradient-missing"].sentence.startswith("The surrogate: There is no gradient")
+    assert not preflight.has_gradients(found.values())
+    found = {f.id: f for f in preflight.run(healthy, IMAGES, LABELS, surrogate=stuck)}
+    assert set(speaking(found)) == {"P04-saturation", "D04-gradient-zero"}
+    # Nobody follows the gradients of the audited model.
+    for own_model in (cut, stuck):
+        found = {f.id: f for f in preflight.run(own_model, IMAGES, LABELS, surrogate=healthy)}
+        assert not {"D03-gradient-missing", "P04-saturation"} & set(speaking(found))
+        assert found["D04-gradient-zero"].severity == "ok"
+        assert found["P06-logits"].severity == "ok"
+
+
 def test_a_zero_gradient_on_a_few_images_is_a_warning():
     images = np.tile(IMAGES, (2, 1, 1, 1))[:40]
     images[3] = 0
@@ -302,11 +320,76 @@ def test_logits_of_another_model_are_found():
     assert "42 of 42 images get another class" in found["P06-logits"].sentence
 
 
+@pytest.mark.parametrize("count", [3, 12, 42])
+def test_a_model_that_numbers_its_rows_is_no_random_one(count):
+    def numbered(x, means):
+        rows = ops.cast(ops.cumsum(ops.ones_like(means[:, :1]), axis=0), "float32")
+        return 0.05 * means + rows * [[0.0, 0.02, 0.05]]
+
+    found = check(own(numbered), IMAGES[:count], LABELS[:count])
+    assert found["D01-random-outputs"].severity == "ok"
+    assert found["P07-rows"].severity == "error"
+    assert "at another place in the batch" in found["P07-rows"].sentence
+
+
 def test_a_model_that_mixes_images_of_a_batch_is_found():
     found = check(own(lambda x, means: 0.05 * (means - ops.mean(means))))
     assert found["P07-rows"].severity == "ok", "a shift of all logits alike is no mixing"
     norm = layers.BatchNormalization()
     found = check(own(lambda x, means: norm(means, training=True)))
     assert found["P07-rows"].severity == "error"
+    assert "mixes the images of a batch" in found["P07-rows"].sentence
+    assert found["D01-random-outputs"].severity == "ok"
     alone = check(own(lambda x, means: norm(means, training=True)), IMAGES[:1], None)
     assert alone["P07-rows"].severity == "error"
+
+
+def in_mode(layer, **said) -> Classifier:
+    """A model with a layer that says its mode, in its graph or by itself."""
+    start = keras.Input(SHAPE)
+    means = layers.GlobalAveragePooling2D()(layer(start, **said))
+    dense = layers.Dense(3, use_bias=False, kernel_initializer=keras.initializers.Identity(0.05))
+    return Classifier(keras.Model(start, dense(means)), scaling="0..255", head="logits")
+
+
+class ByDefault(keras.Model):
+    """A subclassed model whose `call` takes training mode where none is said."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = layers.Dropout(0.5, seed=1)
+
+    def call(self, x, training=True):
+        return 0.05 * self.drop(ops.mean(x, axis=(1, 2)), training=training)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said", "severity"),
+    [
+        (layers.Dropout(0.5, seed=1), {"training": True}, "warning"),
+        (layers.GaussianDropout(0.5, seed=1), {"training": True}, "warning"),
+        (layers.BatchNormalization(), {"training": True}, "warning"),
+        # It changes images unless it is told not to.
+        (layers.RandomBrightness(0.5, seed=1), {}, "warning"),
+        (layers.Dropout(0.5, seed=1), {}, "ok"),
+        (layers.BatchNormalization(), {}, "ok"),
+        (layers.BatchNormalization(), {"training": False}, "ok"),
+    ],
+)
+def test_outputs_that_differ_from_inference_mode_are_told(layer, said, severity):
+    classifier = in_mode(layer, **said)
+    before = [np.array(weight) for weight in classifier.model.get_weights()]
+    found = check(classifier)
+    assert found["P09-mode"].severity == severity
+    assert found["D01-random-outputs"].severity == "ok"
+    assert ("in training mode" in found["P09-mode"].sentence) == (severity != "ok")
+    for one, weight in zip(before, classifier.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, weight)
+
+
+def test_a_default_of_training_in_the_code_of_a_model_is_told():
+    model = ByDefault()
+    model(np.zeros((1, *SHAPE), "float32"))
+    found = check(Classifier(model, scaling="0..255", head="logits"))
+    assert speaking(found) == {"P09-mode": "warning"}
+    assert speaking(check(own(lambda x, means: ops.softmax(0.05 * means)))) == {}

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from robustness.diagnostics import TITLES
 from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
-from robustness.runs.schema import Manifest, ModelEntry
+from robustness.runs.schema import GoalEntry, Manifest, ModelEntry
 
 FLIPPED, ROBUST = "flipped", "robust"
 
@@ -231,6 +231,15 @@ def test_d21_compares_with_an_answer_that_never_changes(labels, answers, flips, 
     assert found(one)["D21"].status == status
 
 
+def test_d21_gives_advice_that_fits_a_targeted_audit():
+    one = record({"pgd": {4.0: set()}}, [PGD])
+    one.images["label"] = one.images["clean_class"] = 0
+    assert "Audit images of other classes too." in found(one)["D21"].sentence
+    config = one.manifest.config.with_changes(goal=GoalEntry(target=1, class_name="dog"))
+    aimed = replace(one, manifest=one.manifest.with_changes(config=config))
+    assert "Audit without a target too." in found(aimed)["D21"].sentence
+
+
 @pytest.mark.parametrize(
     ("copies", "n", "independent", "status"),
     [
@@ -364,6 +373,9 @@ def test_d26_reports_the_cross_entropy_of_even_probabilities(confidence, classes
     names = tuple(map(str, range(classes)))
     one = replace(one, manifest=one.manifest.with_changes(class_names=names))
     assert found(one)["D26"].status == status
+    # The recorded confidences are those of the audited model.
+    away = replace(one, manifest=one.manifest.with_changes(surrogate=ModelEntry(name="other")))
+    assert found(away)["D26"].status == "ok"
 
 
 def test_d26_is_skipped_without_recorded_gradients():

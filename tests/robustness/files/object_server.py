@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,8 @@ class ObjectServer(ThreadingHTTPServer):
     refuse_head : the status of requests by HEAD; 0 for their answer.
     shift : by how many bytes parts begin too early.
     packed : whether bodies are stated to be packed by gzip.
+    retry_after : the header of that name in answers that fail; "" for none.
+    drip : seconds between two bytes of a body; 0 to send it at once.
     """
 
     daemon_threads = True
@@ -39,6 +42,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.broken, self.status, self.cut, self.ranges, self.redirect = 0, 503, 0, True, ""
         self.tagged, self.time = True, "Sun, 29 Nov 2026 00:00:00 GMT"
         self.refuse_head, self.shift, self.packed = 0, 0, False
+        self.retry_after, self.drip = "", 0.0
         self.lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -114,10 +118,22 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             with self.server.lock:
                 cut, self.server.cut = self.server.cut, max(0, self.server.cut - 1)
+            if self.server.drip:
+                self._drip(body)
+                return
             self.wfile.write(body[: len(body) // 2] if cut else body)
             if cut:
                 self.close_connection = True
                 self.connection.close()
+
+    def _drip(self, body: bytes) -> None:
+        for byte in body:
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:  # the client has given up
+                self.close_connection = True
+                return
+            time.sleep(self.server.drip)
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
 
@@ -199,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
+        if self.server.retry_after and status == self.server.status:
+            self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

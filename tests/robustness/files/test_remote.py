@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import email.utils
 import io
 import os
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -366,6 +368,59 @@ def test_missing_credentials_are_said():
 
     with pytest.raises(FetchError, match=r"no credentials were found.*AWS_ACCESS_KEY_ID"):
         errors.retried(read, "s3://bucket/key")
+
+
+def test_servers_are_asked_again_when_they_say(server, monkeypatch):
+    server.objects["b/a.zip"] = bytes(1000)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    later = email.utils.formatdate(time.time() + 30, usegmt=True)
+    for stated, least, most in (("7", 7, 7), (later, 25, 30), ("9999", 120, 120), ("soon", 0, 0.1)):
+        pauses.clear()
+        server.broken, server.status, server.retry_after = 1, 429, stated
+        HttpStore().stat(f"{server.url}/b/a.zip")
+        assert len(pauses) == 1 and least <= pauses[0] <= most + 0.1
+
+
+def test_the_pause_of_an_error_of_aws_is_found():
+    class ClientError(Exception):
+        response: ClassVar = {"ResponseMetadata": {"HTTPHeaders": {"retry-after": "5"}}}
+
+    assert errors._stated_pause(ClientError()) == 5
+    wrapped = OSError("busy")
+    wrapped.__cause__ = ClientError()
+    assert errors._stated_pause(wrapped) == 5
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_dripping_server_is_not_waited_for_longer_than_the_deadline(server, monkeypatch, whole):
+    """Each byte comes in time; all tries together are bounded."""
+    monkeypatch.setattr(errors, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(errors, "LEAST_RATE", 1 << 30)
+    server.objects["b/a.tar"] = bytes(1000)
+    store = HttpStore()
+    info = store.stat(f"{server.url}/b/a.tar")
+    server.drip, before = 0.02, time.monotonic()
+    with pytest.raises(FetchError, match="sends too slowly"):
+        store.download(info, io.BytesIO()) if whole else store.read(info, 100, 900)
+    assert time.monotonic() - before < 5
+    monkeypatch.setattr(errors, "READ_SECONDS", 30)
+    assert store.read(info, 100, 120) == bytes(20)
+
+
+def test_no_try_begins_after_the_deadline(monkeypatch):
+    now, asked = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def read():
+        asked.append(now[0])
+        now[0] += 50
+        raise TimeoutError
+
+    with pytest.raises(FetchError, match="after 3 tries"):
+        errors.retried(read, "s3://bucket/key")
+    assert asked == [0, 50, 100]
 
 
 def test_pauses_grow(monkeypatch):

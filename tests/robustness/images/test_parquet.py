@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from robustness.errors import ImagesError
 from robustness.images import compact, open_source, parquet, parquet_pages
 from robustness.images.cache import PictureCache
+from robustness.images.spool import Spool
 from tests.robustness.images.source_files import CLASSES, members, write_parquet
 
 pa = pytest.importorskip("pyarrow")
@@ -61,6 +64,41 @@ def test_a_row_group_is_decoded_once_where_there_is_room_and_each_time_where_not
             pictures = [source.read(entry, SHAPE) for entry in source.entries()]
             assert all((p.pixels == image).all() for p, image in zip(pictures, IMAGES, strict=True))
         assert (len(decoded) == 4) if times == 1 else (len(decoded) > 26)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A file that is copied as a whole at first use, as a remote one is."""
+
+    path: Path
+    whole: bool
+
+    @property
+    def name(self):
+        return self.path.name
+
+    @property
+    def size(self):
+        return self.path.stat().st_size
+
+    version, chunk = "1", 1 << 16
+
+    def read_at(self, offset, size):
+        return self.path.read_bytes()[offset : offset + size]
+
+
+def test_copies_of_remote_files_and_decoded_pictures_share_the_bound(tmp_path, monkeypatch):
+    path = write_parquet(FILES, tmp_path / "data.parquet")
+    bounds = []
+    monkeypatch.setattr(
+        parquet, "Spool", lambda what, most: bounds.append(most) or Spool(what, most)
+    )
+    size = path.stat().st_size
+    for whole, most in ((True, size + 100), (False, size + 100), (True, size - 1)):
+        source = parquet.open_parquet([Copied(path, whole)], "data", None, None, most)
+        assert all(source.read(entry, SHAPE).pixels is not None for entry in source.entries())
+    # A file that is read in parts takes no place.
+    assert bounds == [100, size + 100, 0]
 
 
 def test_a_folder_of_one_split_is_read_and_of_two_refused(tmp_path):

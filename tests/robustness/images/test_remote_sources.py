@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,19 @@ def test_every_kind_is_read_alike_behind_a_url(s3, written):
         url = f"s3://bucket/{place.relative_to(data).as_posix()}"
         assert local and all(digest for _, digest in local.values())
         assert _contents(open_source(url, source_files.CLASSES)) == local
+
+
+def test_remote_shards_may_be_joined(s3, written, tmp_path):
+    _uploaded(s3, written[0])
+    names = [f"s3://bucket/shards/data-00{n}.tar" for n in range(3)]
+    whole = _contents(open_source("s3://bucket/shards/data-{000..002}.tar"))
+    assert _contents(open_source("::".join(names))) == whole
+    assert _contents(open_source("s3://bucket/shards/data-{000,002}.tar::" + names[1])) == whole
+    # All together are larger than the bound, each alone is not.
+    most = max(len(data) for key, data in s3.objects.items() if "shards" in key)
+    assert _contents(open_source("::".join(names), cache_bytes=most)) == whole
+    joined: Any = open_source("::".join(names), cache_bytes=most)
+    assert not any(file.whole for file in joined._files)
 
 
 @pytest.mark.slow

@@ -86,7 +86,12 @@ def test_a_failing_plug_in_is_named(plugged, tmp_path):
 def test_ranges_of_files():
     assert places.expanded("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert places.expanded("{0..1}{8..9}") == ["08", "09", "18", "19"]
-    for name in ("a.tar", "{3..1}", "{0..99999999}", "{a..b}"):
+    assert places.expanded("{0,1}.tar") == ["0.tar", "1.tar"]
+    assert places.expanded("{train,val,}-{0..1}.tar") == [
+        *("train-0.tar", "train-1.tar", "val-0.tar", "val-1.tar", "-0.tar", "-1.tar"),
+    ]
+    assert places.expanded("{10,9}{a,b}") == ["10a", "10b", "9a", "9b"]
+    for name in ("a.tar", "{3..1}", "{0..99999999}", "{a..b}", "{a}", "{}", "{0..99999}{a,b}"):
         assert places.expanded(name) == []
     whole = [f"train-{n:05}-of-00003.parquet" for n in range(3)]
     assert places.incomplete(whole) == ""

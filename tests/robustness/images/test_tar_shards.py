@@ -115,6 +115,21 @@ def test_labels_that_are_not_read_are_said(open_tar):
     assert "could not be read" not in open_tar({"a.png": _png(), "a.cls": b"1"}).description
 
 
+def test_two_labels_of_one_sample_are_an_outcome(open_tar):
+    members = {
+        "a.png": _png(1), "a.cls": b"0", "a.CLS": b"1", "b.png": _png(2), "b.cls": b"1", "b.Cls": b"1",
+        "c.png": _png(3), "c.cls": b"0", "d.png": _png(4), "d.json": b'{"label": 0}',
+        "d.JSON": b'{"label": 1}', "e.png": _png(5), "e.cls": b"1", "e.json": b'{"label": 0}',
+    }  # fmt: skip
+    source = open_tar(members)
+    found = dict(zip(_labels(source), _read(source), strict=True))
+    for name in ("a.png", "d.png"):
+        assert "several labels" in str(found[name])
+    # Equal ones are clear, and a member of its own has precedence.
+    assert [found[name] for name in ("b.png", "c.png", "e.png")] == [2, 3, 5]
+    assert [_labels(source)[name] for name in ("b.png", "c.png", "e.png")] == [1, 0, 1]
+
+
 def test_labels_of_names_with_dots_are_said_not_to_be_used(open_tar):
     source = open_tar({"a.1.png": _png(), "a.1.cls": b"0", "a.2.png": _png(), "a.2.cls": b"1"})
     assert list(_labels(source).values()) == [None, None]
@@ -163,6 +178,28 @@ def test_shards_are_one_source_whose_keys_do_not_depend_on_how_they_are_cut(tmp_
     keys = list(_labels(open_source(tmp_path)))
     assert keys[0] == "data-0000.tar/00.png" and keys[-1] == "data-0003.tar/00.png"
     assert _read(open_source(tmp_path))[-1] == 30
+
+
+def test_lists_in_braces_and_joined_names_are_one_source(tmp_path):
+    for folder, name, grey in (("a", "0", 1), ("a", "1", 2), ("b", "x", 3), ("b", "0", 4)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        picture = {f"{folder}{name}.png": _png(grey), f"{folder}{name}.cls": b"0"}
+        (tmp_path / folder / f"{name}.tar").write_bytes(_tar(picture))
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert _read(open_source(a / "{1,0}.tar")) == [2, 1]
+    assert _read(open_source(f"{a}/{{0..1}}.tar::{b}/x.tar")) == [1, 2, 3]
+    # A file of that very name has precedence.
+    (a / "{0,1}.tar").write_bytes(_tar({"own.png": _png(9)}))
+    assert _read(open_source(a / "{0,1}.tar")) == [9]
+    for joined, words in (
+        (f"{a}/0.tar::{b}/y.tar", "y.tar' is no file"),
+        (f"{a}/0.tar::", "'' is no file"),
+        (f"{a}/0.tar::{b}", "b' is no file"),
+        (f"{a}/0.tar::{b}/0.tar", "are called '0.tar'"),
+        (f"{a}/0.tar::zip://x", "'zip://x' is no file"),
+    ):
+        with pytest.raises(ImagesError, match=words):
+            open_source(joined)
 
 
 def test_a_folder_with_pictures_or_folders_beside_a_tar_is_a_folder_of_pictures(tmp_path):

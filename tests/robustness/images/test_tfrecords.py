@@ -149,6 +149,49 @@ def test_names_of_classes_that_do_not_tell_numbers_apart(tmp_path):
         _open(tmp_path, *labelled((1, b"cat"), (1, b"dog")))
 
 
+def test_texts_that_some_records_lack_are_completed_or_said_to_be_left_out(tmp_path):
+    png = next(iter(FILES.values()))
+
+    def labelled(*pairs):
+        return [
+            framed(
+                example(
+                    {"image": png, "image/class/label": n}
+                    | ({"image/class/text": text} if text else {})
+                )
+            )
+            for n, text in pairs
+        ]
+
+    source = _open(tmp_path, *labelled((2, b"ant"), (1, b"zebra"), (2, None), (1, b"")))
+    assert source.class_names == ("zebra", "ant")
+    assert list(_labels(source).values()) == [1, 0, 1, 0]
+    # Nothing names the label 0.
+    source = _open(tmp_path, *labelled((1, b"ant"), (0, None), (0, None)))
+    assert source.class_names is None
+    assert list(_labels(source).values()) == [1, 0, 0]
+    assert "image/class/text is left out: 2 records of labels without a text" in source.description
+    assert "left out" not in _open(tmp_path, *labelled((1, None), (0, None))).description
+
+
+def test_minus_one_is_no_label_beside_zero(tmp_path):
+    png = next(iter(FILES.values()))
+
+    def labelled(*numbers):
+        return [framed(example({"image": png, "label": n})) for n in numbers]
+
+    assert list(_labels(_open(tmp_path, *labelled(0, -1, 1, -1))).values()) == [0, None, 1, None]
+    known = _open(tmp_path, *labelled(0, -1, 1), known=["a", "b"])
+    assert list(_labels(known).values()) == [0, None, 1]
+    assert list(_labels(_open(tmp_path, *labelled(-1, -1))).values()) == [None, None]
+    with pytest.raises(
+        ImagesError, match=r"3 images of 4 with such a label\. If they mean two classes"
+    ):
+        _open(tmp_path, *labelled(-1, 1, -1, -1))
+    with pytest.raises(ImagesError, match="Label -2, -1 is not a class"):
+        _open(tmp_path, *labelled(-1, 0, -2))
+
+
 def test_a_damaged_record_makes_no_class(tmp_path):
     png = next(iter(FILES.values()))
     good = [framed(example({"image": png, "label": n})) for n in (0, 1)]

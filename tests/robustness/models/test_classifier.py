@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -15,7 +16,14 @@ from robustness import backend
 from robustness.engine import batch_size
 from robustness.errors import ModelError, SettingError
 from robustness.models.classifier import Classifier, input_shape
-from robustness.models.fixed_size_calls import LARGE_BATCH, SMALL_BATCH, _cause
+from robustness.models.fixed_size_calls import (
+    LARGE_BATCH,
+    SMALL_BATCH,
+    CallError,
+    FixedSizeCalls,
+    _cause,
+    naming,
+)
 from robustness.models.scaling_choice import choose_scaling
 from robustness.models.scalings import SCALINGS, Scaling, parse_scaling
 
@@ -570,6 +578,39 @@ def test_an_error_of_the_model_is_named():
     layer.refuses = True
     with pytest.raises(ModelError, match=r"raised .*ValueError: expected pictures of cats"):
         classifier.probabilities(IMAGES)
+
+
+def test_the_images_on_which_a_model_fails_are_named():
+    """Those on which it fails alone; all of the batch if it fails on none alone."""
+    pictures = np.full((60, *SHAPE), 90, np.uint8)
+    pictures[[7, 50]], pictures[51] = 255, 0
+    names = [f"{n}.png" for n in range(60)]
+
+    def see(images):
+        if (images.min(axis=(1, 2, 3)) == 255).any():
+            raise ValueError("too bright")
+        return images[:, 0, 0]
+
+    def compare(images):
+        means = images.mean(axis=(1, 2, 3))
+        if np.ptp(means) > 200:
+            raise ValueError("too different")
+        return images[:, 0, 0]
+
+    with (
+        pytest.raises(ModelError, match=r"too bright.*It fails on 1 image: 7\.png\.$"),
+        naming(names),
+    ):
+        FixedSizeCalls()(pictures, see, 3)
+    pictures[7] = 90
+    with pytest.raises(ModelError, match=r"It fails on 1 image: 50\.png\.$"), naming(names):
+        FixedSizeCalls()(pictures, see, 3)
+    said = r"on none of them alone, but on the batch of 12 images: 48\.png, 49\.png, 50\.png, \.\.\.\.$"
+    with pytest.raises(ModelError, match=said), naming(names):
+        FixedSizeCalls()(pictures, compare, 3)
+    error = CallError("ValueError: no", [3, 4], alone=True)
+    again = pickle.loads(pickle.dumps(error.after(2)))
+    assert (again.places, again.alone, str(again)) == ((5, 6), True, str(error))
 
 
 def test_the_cause_is_found_in_an_error_of_a_graph():

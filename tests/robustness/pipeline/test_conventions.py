@@ -236,13 +236,13 @@ def test_every_filter_of_pillow_is_offered():
 @pytest.mark.parametrize(
     ("text", "size", "message"),
     [
-        ("pillow:crop=48x64", (40, 80), "has 80 x 40 pixels; the pipeline crops 64 x 48"),
-        ("pillow:resize=50,crop=48x64", (40, 40), "40 x 40 pixels, 50 x 50 after resizing"),
-        ("opencv:crop=48x64", (40, 80), "the pipeline crops 64 x 48"),
-        ("pillow:crop=32", (40, 80), "gives images of 32 x 32 x 3 .* takes 48 x 64 x 3"),
+        ("pillow:crop=48x64", (40, 80), "has 80 × 40 pixels; the pipeline crops 64 × 48"),
+        ("pillow:resize=50,crop=48x64", (40, 40), "40 × 40 pixels, 50 × 50 after resizing"),
+        ("opencv:crop=48x64", (40, 80), "the pipeline crops 64 × 48"),
+        ("pillow:crop=32", (40, 80), "gives images of 32 × 32 × 3 .* takes 48 × 64 × 3"),
         ("pillow:resize=9000,crop=9", (1, 60_000), "at most 50,000,000 are made"),
-        ("torchvision:resize=70,crop=60", (40, 80), "gives images of 60 x 60 x 3"),
-        ("tf.image.resize_with_pad", (1, 900), "cannot resize a picture of 900 x 1 pixels"),
+        ("torchvision:resize=70,crop=60", (40, 80), "gives images of 60 × 60 × 3"),
+        ("tf.image.resize_with_pad", (1, 900), "cannot resize a picture of 900 × 1 pixels"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused(text, size, message):

@@ -17,6 +17,7 @@ from robustness.models.scalings import SCALINGS, Scaling, parse_scaling
 from robustness.pipeline.agreement import agreement_of, counts_of, scaled
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.nearest_convention import (
+    NearestConvention,
     candidate_texts,
     fitted_scaling,
     nearest_convention,
@@ -105,6 +106,23 @@ def test_scaling_in_numpy_is_that_of_the_classifier():
     counts = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
     for scaling in SCALINGS.values():
         np.testing.assert_allclose(scaled(scaling, counts), scaling.apply(counts), atol=1e-5)
+
+
+def test_a_single_number_does_not_decide_whether_a_convention_is_near():
+    """One error of 30 counts among thousands; a hundredth of all numbers does decide."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 200, (4, 40, 40, 3)).astype(np.float64)
+    one, some = images.copy(), images.copy()
+    one[0, 3, 3, 1] += 30
+    some[:, 0, :16] += 30
+    found = agreement_of(one / 255, images, SCALINGS["0..1"])
+    assert found.near and found.usual == pytest.approx(0, abs=1e-9)
+    assert found.largest == pytest.approx(30) and "at most 30" in found.sentence
+    found = agreement_of(some / 255, images, SCALINGS["0..1"])
+    assert found.mean < 1 and found.explained > 0.99
+    assert found.usual == pytest.approx(30) and not found.near
+    nearest = NearestConvention("f", parse_pipeline("pillow").convention, SCALINGS["0..1"], found)
+    assert "No named convention is near" in nearest.sentence
 
 
 def test_figures_are_those_of_a_known_difference():

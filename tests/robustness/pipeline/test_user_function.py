@@ -209,7 +209,7 @@ def test_a_module_beside_it_may_be_imported_when_it_is_called(own, tmp_path):
 def test_results_that_are_no_input_of_the_model(own, result, message):
     function = own(f"def prepare(x: np.ndarray):\n    x = x[:8, :6]\n    return {result}")
     with pytest.raises(
-        PipelineError, match=f"(?s)for a picture of 30 x 20 pixels, {message}|{message}"
+        PipelineError, match=f"(?s)for a picture of 30 × 20 pixels, {message}|{message}"
     ):
         function.image(picture(), SHAPE)
 
@@ -280,7 +280,7 @@ def test_errors_name_the_line_and_the_picture(own):
         "def prepare(x: np.ndarray):\n    return inner(x)\n"
     )
     pattern = (
-        r"own_code\.py:prepare, for a picture of 30 x 20 pixels, failed: ValueError: cannot reshape.*"
+        r"own_code\.py:prepare, for a picture of 30 × 20 pixels, failed: ValueError: cannot reshape.*"
         r"\(line 5 of own_code\.py: return np\.asarray.*\)\.$"
     )
     with pytest.raises(PipelineError, match=pattern):
@@ -316,7 +316,7 @@ def test_changes_in_place_reach_nothing_of_ours(own, takes):
 def test_random_results_are_refused_and_the_difference_named(own):
     noisy = own("def prepare(x: np.ndarray): return x[:8, :6] / 255 + np.random.rand() * 0.5")
     with pytest.raises(
-        PipelineError, match=r"gives another number each time.*30 x 20.*by up to 0\.\d"
+        PipelineError, match=r"gives another number each time.*30 × 20.*by up to 0\.\d"
     ):
         checked_images(noisy, [picture()], SHAPE)
 
