@@ -77,7 +77,8 @@ def test_a_file_size_limit_is_reported_and_outcomes_are_kept(tmp_path):
 import resource, sys
 from robustness.errors import StorageError
 from robustness.runs.schema import Manifest
-from robustness.runs.store import Run, ImageRow
+from robustness.runs.records import ImageRow
+from robustness.runs.store import Run
 run = Run.create({str(tmp_path / "run")!r}, Manifest())
 run.add([ImageRow(key="first", position=0, name="first")])
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.errors import RunError
-from robustness.runs import store
+from robustness.runs import tables
 from robustness.runs.records import FLIPPED, ROBUST, ImageRow, OutcomeRow, StripRow
 from robustness.runs.schema import Manifest, Settings
 from robustness.runs.store import Run
@@ -104,7 +104,8 @@ def test_committed_rows_survive_a_kill(tmp_path):
     code = f"""
 import os, signal
 from robustness.runs.schema import Manifest
-from robustness.runs.store import Run, OutcomeRow
+from robustness.runs.records import OutcomeRow
+from robustness.runs.store import Run
 run = Run.create({str(tmp_path / "run")!r}, Manifest())
 for i in range(20):
     run.add([OutcomeRow(image=str(i), attack="bim", epsilon=1.0, status="robust")])
@@ -242,7 +243,7 @@ def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch, part):
         run.add([ImageRow(key=key, position=n, name=key) for n, key in enumerate("abc")])
         run.add([outcome("a"), outcome("b", png="images/x.png", linf=2.0, l0=3), outcome("c")])
         whole = run.images(), run.outcomes(), list(run.image_rows())
-        monkeypatch.setattr(store, "PART", part)
+        monkeypatch.setattr(tables, "PART", part)
         pd.testing.assert_frame_equal(run.images(), whole[0])
         pd.testing.assert_frame_equal(run.outcomes(), whole[1])
         assert list(run.image_rows()) == whole[2]
@@ -251,7 +252,7 @@ def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch, part):
 
 
 def test_an_odd_cell_of_a_later_part_is_named_by_its_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "PART", 2)
+    monkeypatch.setattr(tables, "PART", 2)
     with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([ImageRow(key=key, position=n, name=key) for n, key in enumerate("abcd")])
         run.add([ImageRow(key="e", position=4, name="e", confidence=float("inf"))])
