@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from robustness.backend.types import Tensor
 
@@ -199,6 +201,97 @@ def _options(serialized: bytes, executor: str | None) -> Any:
     rewriting.memory_optimization = names.NO_MEM_OPT
     rewriting.meta_optimizer_iterations = names.ONE
     return FunctionCallOptions(executor, config)
+
+
+_TRACING = threading.local()
+_SHARING = threading.Lock()
+_SMALL = 16
+"""The largest number of elements of a constant that is shared."""
+
+
+@contextlib.contextmanager
+def shared_constants() -> Iterator[None]:
+    """Let graphs that this thread traces within the block hold equal small constants once.
+
+    Four in ten operations of an attack's step are constants, most of them numbers and shapes that occur
+    before, and each takes as long to trace as any other operation. TensorFlow merges equal ones itself when
+    it optimizes a graph, so the bits of its results are the same.
+
+    Without `ops._create_graph_constant` each is an operation of its own.
+    """
+    if getattr(_TRACING, "constants", None) is not None or not _sharing_begins():
+        yield
+        return
+    _TRACING.constants = {}
+    try:
+        yield
+    finally:
+        _TRACING.constants = None
+        _sharing_ends()
+
+
+_usual_constant: Callable[..., Tensor] | None = None
+_tracing_threads = 0
+
+
+def _sharing_begins() -> bool:
+    """Replace TensorFlow's function if this thread is the first; return whether there is one."""
+    global _usual_constant, _tracing_threads  # noqa: PLW0603 - the state of another module, changed once
+    try:
+        from tensorflow.python.framework import ops  # noqa: PLC0415
+
+        with _SHARING:
+            if not _tracing_threads:
+                _usual_constant = ops._create_graph_constant
+                ops._create_graph_constant = _constant
+            _tracing_threads += 1
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+def _sharing_ends() -> None:
+    """Restore TensorFlow's function if this thread is the last."""
+    global _tracing_threads  # noqa: PLW0603
+    from tensorflow.python.framework import ops  # noqa: PLC0415
+
+    with _SHARING:
+        _tracing_threads -= 1
+        if not _tracing_threads:
+            ops._create_graph_constant = _usual_constant
+
+
+def _constant(value: Any, dtype: Any, shape: Any, *rest: Any, **named: Any) -> Tensor:
+    """A constant of the graph that is being traced: an equal one that it has already, or a new one."""
+    from tensorflow.python.framework import ops  # noqa: PLC0415
+
+    constants, content = getattr(_TRACING, "constants", None), _content(value)
+    if _usual_constant is None:
+        raise RuntimeError("no constants are shared")
+    if constants is None or content is None:
+        return _usual_constant(value, dtype, shape, *rest, **named)
+    graph = ops.get_default_graph()
+    # The graph is kept, so that no other one gets its id within the block.
+    _, known = constants.setdefault(id(graph), (graph, {}))
+    key = (content, dtype, None if shape is None else tuple(shape))
+    if key not in known:
+        known[key] = _usual_constant(value, dtype, shape, *rest, **named)
+    return known[key]
+
+
+def _content(value: Any) -> Hashable | None:
+    """What two values have in common whose constants are equal to the bit; None if that is not known."""
+    if isinstance(value, bool | int | str):
+        return type(value), value
+    if isinstance(value, float):
+        return float, value.hex()
+    if isinstance(value, np.ndarray | np.generic):
+        small = value.size <= _SMALL and value.dtype.kind in "biuf"
+        return (value.dtype.str, value.shape, value.tobytes()) if small else None
+    if isinstance(value, tuple | list) and len(value) <= _SMALL:
+        parts = tuple(map(_content, value))
+        return None if None in parts else (type(value), parts)
+    return None
 
 
 def without_tracing_warnings(function: Any) -> Any:

@@ -150,7 +150,8 @@ def _graph(
         return fn(*optree.tree_unflatten(structure, leaves))
 
     usual = tf.function(flat, jit_compile=False, autograph=False)
-    graph = usual.get_concrete_function(*tensors)
+    with _private.shared_constants():
+        graph = usual.get_concrete_function(*tensors)
     call = _private.without_binding(graph)
     call.graph = graph.graph  # type: ignore[attr-defined]
     return call

@@ -157,5 +157,6 @@ def where_rows(condition: Any, chosen: Any, other: Any) -> Any:
         return {name: where_rows(condition, chosen[name], value) for name, value in other.items()}
     if tuple(chosen.shape) == tuple(other.shape) and len(other.shape) > 1:
         return backend.select_rows(condition, chosen, other)
-    wide = max(len(chosen.shape), len(other.shape)) - 1
-    return ops.where(ops.reshape(condition, (-1, *[1] * wide)), chosen, other)
+    if wide := max(len(chosen.shape), len(other.shape)) - 1:
+        condition = ops.reshape(condition, (-1, *[1] * wide))
+    return ops.where(condition, chosen, other)

@@ -276,12 +276,12 @@ def compiled_noise(plan: Plan) -> Callable[..., Any]:
 
     It is compiled once for each shape of images and number of rows.
     """
-    norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
+    threat, norm, epsilon = plan.threat, plan.threat.norm, plan.threat.epsilons[-1]
 
     def draw(keys: Any, image: Any) -> Any:
         rows, shape = keys.shape[0], tuple(image.shape)
         radius = ops.full((rows,), epsilon, "float32")
-        low, high = plan.threat.room(ops.broadcast_to(image, (rows, *shape)))
+        low, high = threat.room(ops.broadcast_to(image, (rows, *shape)))
         delta = norm.sample(keys, radius, shape)
         return ops.round(image + norm.to_grid(ops.clip(delta, low, high), radius, low, high))
 

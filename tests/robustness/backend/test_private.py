@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,12 +184,14 @@ tensorflow_only = pytest.mark.skipif(
 def test_tensorflow_has_its_private_names():
     """When this fails, TensorFlow has changed: adapt `_private.py`, or accept the fallback."""
     import tensorflow as tf
+    from tensorflow.python.framework import ops
     from tensorflow.python.util import _pywrap_util_port
 
     function = tf.function(lambda x: x + 1)
     assert hasattr(function, "_omit_frequent_tracing_warning")
     assert hasattr(function.get_concrete_function(tf.zeros(2)), "_call_flat")
     assert isinstance(_pywrap_util_port.IsMklEnabled(), bool)
+    assert callable(ops._create_graph_constant)
 
 
 @tensorflow_only
@@ -253,3 +257,64 @@ def test_a_function_that_cannot_be_silenced_is_returned():
     def plain() -> None: ...
 
     assert _private.without_tracing_warnings(plain) is plain
+
+
+def constants_of(fn: Callable[[], object]) -> list[list[str]]:
+    """The constants in the graph that is traced for `fn`, and in those of its loops."""
+    import tensorflow as tf
+
+    with _private.shared_constants():
+        graph = tf.function(fn, autograph=False).get_concrete_function().graph
+    definition = graph.as_graph_def()
+    return [
+        sorted(str(tf.make_ndarray(n.attr["value"].tensor)) for n in nodes if n.op == "Const")
+        for nodes in (definition.node, *(one.node_def for one in definition.library.function))
+    ]
+
+
+@tensorflow_only
+def test_a_graph_holds_equal_constants_once():
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+
+    usual = ops._create_graph_constant
+    # Numbers of another type or sign are others.
+    values = [1.5, 1.5, np.float32(1.5), (2, 7), (2, 7), 0.0, -0.0, 1.0, 1, True, True]
+    (found,) = constants_of(lambda: [tf.constant(value) for value in values])
+    assert found == sorted(["1.5", "1.5", "[2 7]", "0.0", "-0.0", "1.0", "1", "True"])
+    assert ops._create_graph_constant is usual
+
+
+@tensorflow_only
+def test_a_loop_within_a_graph_has_constants_of_its_own():
+    import tensorflow as tf
+
+    def loop():
+        start = tf.constant(2)
+        return tf.while_loop(lambda i: i < 9, lambda i: i * 2 + 2, [start]), start + tf.constant(2)
+
+    main, *inner = constants_of(loop)
+    assert main.count("2") == 1
+    assert sorted(one.count("2") for one in inner) == [0, 1]
+
+
+@tensorflow_only
+def test_constants_are_traced_as_usual_without_the_private_function(monkeypatch):
+    from tensorflow.python.framework import ops
+
+    with monkeypatch.context() as patch:
+        patch.delattr(ops, "_create_graph_constant")
+        with _private.shared_constants():
+            assert not hasattr(ops, "_create_graph_constant")
+
+
+@tensorflow_only
+def test_graphs_of_several_threads_share_no_constants():
+    import tensorflow as tf
+
+    def traced(number):
+        return constants_of(lambda: [tf.constant(number) for _ in range(50)])
+
+    numbers = [number + 0.5 for number in range(4)] * 6
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(traced, numbers)) == [[[str(number)]] for number in numbers]
