@@ -115,7 +115,8 @@ def _independent_rows(case: LinearCase) -> str:
             if difference > 1e-3 * case.budget:
                 return (
                     f"image {i} differs by {difference:.3g} counts {company}; a row may not depend on its "
-                    "neighbours. Reduce over axes 1 and up only, and use task.per_row."
+                    "neighbours. Reduce over axes 1 and up only, and use task.per_row. Keep all memory in "
+                    "the state, and draw random numbers with task.uniform or task.normal."
                 )
     return ""
 
