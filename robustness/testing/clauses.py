@@ -71,7 +71,10 @@ def _finite(case: LinearCase) -> str:
     for i, points in case.points().items():
         if not np.isfinite(points).all():
             step = int(np.argmin(np.isfinite(points).all(axis=(1, 2, 3))))
-            return f"image {i} has NaN or infinite numbers after step {step}."
+            return (
+                f"image {i} has NaN or infinite numbers after step {step}. Guard divisions, roots and "
+                "logarithms: a gradient may be zero everywhere."
+            )
     return ""
 
 
@@ -97,7 +100,12 @@ def _does_something(case: LinearCase) -> str:
         for i, points in case.points().items()
         if not np.abs(points - case.images[i].astype("float32")).max() > 0
     ]
-    return f"{len(unchanged)} of {IMAGES} images are unchanged at every step." if unchanged else ""
+    if unchanged:
+        return (
+            f"{len(unchanged)} of {IMAGES} images are unchanged at every step. Return the new point under "
+            "'point' in the state that `step` returns."
+        )
+    return ""
 
 
 def _independent_rows(case: LinearCase) -> str:

@@ -27,6 +27,8 @@ FREE = 5.0
 """The budget of threats without a norm: degrees, or the highest severity."""
 COMPARED_STEPS = 200
 """The largest number of steps of a run that is only compared with another run."""
+EDGES = 2
+"""Components of every image at 0, and at 255."""
 LEAST_MARGIN = 1.0
 """The smallest margin of an image, in logits."""
 
@@ -54,6 +56,8 @@ class LinearCase:
         self.images = (base + rng.integers(-6, 7, (IMAGES, *SHAPE))).astype(np.uint8)
         # Logits of a few units: if they differ by hundreds, the gradient of cross-entropy vanishes.
         self.weights = rng.normal(0, 0.02, (int(np.prod(SHAPE)), 3)).astype("float32")
+        for places, value in zip(_outward(self.weights), (0, 255), strict=True):
+            self.images.reshape(IMAGES, -1)[:, places] = value
         flat = self.images.reshape(IMAGES, -1).astype("float32")
         # Every image has class 0, with different margins.
         gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
@@ -193,3 +197,17 @@ class LinearCase:
         """Return the outcome of each image at the budget, by its key."""
         results = search(self.batch(IMAGES), map(self.example, range(IMAGES)))
         return {example.key: outcomes[0] for example, outcomes in results}
+
+
+def _outward(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Components that attacks lower, and those that they raise, whichever rival they seek; `EDGES` of each.
+
+    At 0 and 255 they show whether an attack stays within the range of images. Their weights are small, so
+    that the least distance to the boundary hardly changes, but not so small that an attack leaves them.
+    """
+    slopes = weights[:, 1:] - weights[:, :1]
+    order = np.argsort(np.abs(slopes).sum(axis=1))[len(slopes) // 4 :]
+    return (
+        order[(slopes[order] < 0).all(axis=1)][:EDGES],
+        order[(slopes[order] > 0).all(axis=1)][:EDGES],
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from keras import ops
+from keras import ops, random
 
 from robustness import attacks, testing
 from robustness.attacks import BIM, PGD, Attack, AttackError, setting
@@ -43,6 +43,25 @@ class IgnoresBudget(Base):
 class LeavesBox(Base):
     def step(self, task, state, look):
         return {"point": state["point"] - 60.0 + 0 * self.move(task, state, look)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetsTheBox(Base):
+    """Within the budget of every image, but not within 0..255."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+
+    def step(self, task, state, look):
+        change = self.move(task, state, look) - task.images
+        epsilon = task.per_row(task.epsilon)
+        return {"point": task.images + ops.clip(change, -epsilon, epsilon)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRandomNumbers(Base):
+    def step(self, task, state, look):
+        noise = random.normal(state["point"].shape)
+        return {"point": task.project(self.move(task, state, look) + noise)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +132,11 @@ class OddNorm(Base):
     [
         (IgnoresBudget, "stays within the budget", "the budget is"),
         (LeavesBox, "stays within the budget", "outside 0..255"),
-        (DoesNothing, "does something", "are unchanged at every step"),
+        (ForgetsTheBox, "stays within the budget", "outside 0..255"),
+        (OwnRandomNumbers, "treats rows independently", "task.uniform or task.normal"),
+        (DoesNothing, "does something", "are unchanged at every step. Return the new point"),
         (MixesRows, "treats rows independently", "its neighbours"),
-        (LeavesNaN, "stays finite", "NaN or infinite numbers after step 3"),
+        (LeavesNaN, "stays finite", "NaN or infinite numbers after step 3. Guard divisions"),
         (GoesTheWrongWay, "flips a linear model", "do not flip at epsilon"),
         (NoPoint, "keeps a state of rows", "under 'point'"),
         (Grows, "stays finite", "expected the same keys, shapes and types"),
