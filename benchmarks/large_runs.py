@@ -182,7 +182,7 @@ def resumed(folder: Path, options: argparse.Namespace) -> str:
     began = time.process_time()
     with Run.resume(folder) as run:
         opened = time.process_time()
-        mended = mend(run, plan, cache, entries, SHAPE)
+        mended = mend(run, plan, cache, entries, SHAPE, classes=options.classes)
         repaired = time.process_time()
         left = len(entries) - run.image_count()
         for attack in plan.attacks:

@@ -184,7 +184,15 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         evidence_upload(folder, config.evidence_to),
     ):
         mended = (
-            mend(store, plan, cache, entries, classifier.picture_shape, first=setup.first)
+            mend(
+                store,
+                plan,
+                cache,
+                entries,
+                classifier.picture_shape,
+                first=setup.first,
+                classes=len(classifier.class_names),
+            )
             if resume
             else Mended()
         )

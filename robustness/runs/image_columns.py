@@ -13,6 +13,9 @@ from robustness.runs.records import FAILED, MISCLASSIFIED, UNREADABLE
 BEFORE_ATTACK = ("", UNREADABLE, MISCLASSIFIED, FAILED)
 """What the numbers of `ImageColumns.statuses` stand for; "" for an image that attacks run on."""
 
+MOST_CONFIDENCE = 1.01
+"""More than any confidence: outputs of a model that sum up to 1 are rounded."""
+
 
 @dataclass(frozen=True, eq=False)
 class ImageColumns:
@@ -55,7 +58,15 @@ class ImageColumns:
         wrong = ~np.isnan(self.labels) & (self.labels != self.classes)
         return np.select([np.isnan(self.classes), wrong, self.explained], [1, 2, 3], default=0)
 
-    @property
-    def whole(self) -> np.ndarray:
-        """Whether each row has the model's answer, or the reason why there is none."""
-        return self.explained | ~(np.isnan(self.classes) | np.isnan(self.confidences))
+    def whole(self, classes: int, *, unsteady: bool) -> np.ndarray:
+        """Return whether each row has the model's answer, or the reason why there is none.
+
+        Parameters
+        ----------
+        classes : the number of the model's classes.
+        unsteady : whether an answer may have a reason too, which says that it changes from draw to draw.
+        """
+        answered = (self.classes >= 0) & (self.classes < classes)
+        answered &= (self.confidences >= 0) & (self.confidences <= MOST_CONFIDENCE)
+        nothing = np.isnan(self.classes) & np.isnan(self.confidences)
+        return (answered & (unsteady | ~self.explained)) | (nothing & self.explained)

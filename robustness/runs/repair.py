@@ -21,9 +21,17 @@ from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.images.entries import Shape
 from robustness.images.png import to_png
-from robustness.runs.image_columns import ImageColumns
+from robustness.runs.image_columns import BEFORE_ATTACK, ImageColumns
 from robustness.runs.plan import Plan
-from robustness.runs.records import FLIPPED, ROBUST, STATUSES, ImageRow, pictures_kept, png_name
+from robustness.runs.records import (
+    FAILED,
+    FLIPPED,
+    ROBUST,
+    SETTLED,
+    ImageRow,
+    pictures_kept,
+    png_name,
+)
 from robustness.runs.store import Run
 
 
@@ -80,6 +88,7 @@ def mend(
     shape: Shape,
     *,
     first: int = 0,
+    classes: int,
 ) -> Mended:
     """Prepare a damaged run for being resumed: write originals again, and delete damaged outcomes.
 
@@ -97,6 +106,8 @@ def mend(
         (height, width, channels) of the model's images; see `Source.read`.
     first : int
         The position of the first of `entries` in the order of all shards.
+    classes : int
+        The number of the model's classes.
 
     Returns
     -------
@@ -113,13 +124,21 @@ def mend(
     images, outcomes = store.image_columns(), _outcomes(store)
     # The index of each image in `entries`.
     index = images.positions - first
-    sound = images.whole & _here(images.keys, index, np.array(keys, object))
+    sound = images.whole(classes, unsteady=plan.draws > 1) & _here(store, images, index, entries)
     known = index[sound]
     kept = np.arange(first, first + len(keys)) < pictures_kept(plan.evidence)
     # That of each outcome's image; -1 for an image that is not sound.
     at = _indices(outcomes["image"], keys)
-    at[(at < 0) | ~_mask(known, len(keys))[at]] = -1
-    odd = _odd_outcomes(outcomes, at, kept, plan)
+    # The last element stands for no image.
+    at[~_mask(known, len(keys) + 1)[at]] = -1
+    before = np.zeros(len(keys) + 1, np.int64)
+    before[known] = images.statuses[sound]
+    odd = _odd_outcomes(outcomes, at, kept, before, plan)
+    for attack in plan.attacks:
+        altered = store.impossible(
+            attack.label, steps=attack.steps, restarts=attack.restarts, classes=classes
+        )
+        odd |= _pairs(outcomes, _KEY).isin(altered) if altered else False
     strips, views = store.strips()["png"], store.views()
     seen = pd.concat([views["before"], views["after"]])
     masks = [] if plan.mask is None else [png_name(str(plan.mask.sha256))]
@@ -137,7 +156,8 @@ def mend(
     if not sound.all():
         store.drop("images", [{"key": key} for key in images.keys[~sound]])
     store.drop("outcomes", _records(outcomes.loc[again, list(_KEY)]))
-    needed = kept & _mask(at[outcomes["status"].isin((FLIPPED, ROBUST))], len(keys))
+    attacked = outcomes["status"].isin((FLIPPED, ROBUST)) & ~odd
+    needed = kept & _mask(at[attacked], len(keys))
     originals = _originals(store, plan, images, sound, bad, needed[known])
     _save(store, shelf, originals, shape)
     flipped = set(_names(outcomes["png"][lost]))
@@ -156,7 +176,7 @@ _KEY = ("image", "attack", "epsilon")
 
 def _outcomes(store: Run) -> pd.DataFrame:
     """The columns of outcomes that repair needs, and the uploaded file of each."""
-    outcomes = store.columns_of("outcomes", *_KEY, "status", "adversarial_class", "png")
+    outcomes = store.columns_of("outcomes", *_KEY, "status", "png")
     files = store.uploads()
     if files.empty:
         return outcomes.assign(file=None)
@@ -183,18 +203,30 @@ def _mask(indices: np.ndarray, size: int) -> np.ndarray:
     return mask
 
 
-def _here(found: np.ndarray, index: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Whether each key that was found is that of the audit at its `index`."""
-    inside = (index >= 0) & (index < len(keys))
-    return inside & (keys[np.where(inside, index, 0)] == found)
+def _here(
+    store: Run, images: ImageColumns, index: np.ndarray, entries: Sequence[Entry]
+) -> np.ndarray:
+    """Whether each row has the key, name and label of the audit's entry at its `index`."""
+    here = (index >= 0) & (index < len(entries))
+    mine = [entries[n] for n in index[here].tolist()]
+    labels = np.array([np.nan if e.label is None else e.label for e in mine], float)
+    # In the order of `images`.
+    names = store.columns_of("images", "name")["name"].to_numpy(object)
+    here[here] = (
+        (images.keys[here] == np.array([e.key for e in mine], object))
+        & (names[here] == np.array([e.name for e in mine], object))
+        & ((images.labels[here] == labels) | (np.isnan(images.labels[here]) & np.isnan(labels)))
+    )
+    return here
 
 
 def _odd_outcomes(
-    outcomes: pd.DataFrame, at: np.ndarray, kept: np.ndarray, plan: Plan
+    outcomes: pd.DataFrame, at: np.ndarray, kept: np.ndarray, before: np.ndarray, plan: Plan
 ) -> pd.Series:
     """Whether no audit with this plan writes such a row, for each outcome.
 
-    `at` is the index of its image in `kept`, which says whether the pictures of an image are kept.
+    `at` is the index of its image in `kept`, which says whether the pictures of an image are kept, and in
+    `before`, its status before an attack as in `BEFORE_ATTACK`.
     """
     known = at >= 0
     pictures = np.zeros(len(at), bool)
@@ -202,15 +234,18 @@ def _odd_outcomes(
     asked = outcomes["epsilon"].isin(set(plan.threat.epsilons)) & outcomes["attack"].isin(
         {attack.label for attack in plan.attacks}
     )
-    pictured = outcomes["png"].notna()
-    flip = outcomes["adversarial_class"].notna() & (pictured | ~pictures)
-    other = outcomes["status"].isin(STATUSES) & ~pictured
-    sound = flip.where(outcomes["status"] == FLIPPED, other)
+    status, pictured = outcomes["status"], outcomes["png"].notna()
+    spared = np.array(BEFORE_ATTACK, object)[before[at]]
+    runs_on = spared == ""
+    flip = pictured | ~pictures
+    other = status.isin((ROBUST, FAILED, SETTLED) if plan.cascade else (ROBUST, FAILED)) & ~pictured
+    attacked = flip.where(status == FLIPPED, other)
+    sound = attacked.where(runs_on, (status == spared) & ~pictured)
     return ~(sound & asked & known)
 
 
-def _pairs(outcomes: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(outcomes[["image", "attack"]])
+def _pairs(outcomes: pd.DataFrame, names: Sequence[str] = ("image", "attack")) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(outcomes[list(names)])
 
 
 def _names(*columns: pd.Series) -> set[str]:

@@ -14,8 +14,9 @@ from robustness.errors import RunError
 from robustness.runs import run_folder
 from robustness.runs.cells import MOST_ROWS, expect_cells, filled, fit
 from robustness.runs.database import Database
-from robustness.runs.image_columns import ImageColumns
+from robustness.runs.image_columns import MOST_CONFIDENCE, ImageColumns
 from robustness.runs.records import (
+    FAILED,
     FLIPPED,
     DistanceRow,
     GradientRow,
@@ -245,6 +246,35 @@ class Tables:
         chosen = f"outcomes WHERE status = '{FLIPPED}' AND png NOT NULL"
         parts = self._checked("outcomes", columns, "attack, epsilon, image", chosen)
         return pd.DataFrame([row for rows in parts for row in rows], columns=columns)
+
+    def impossible(
+        self, attack: str, *, steps: int, restarts: int, classes: int
+    ) -> list[tuple[str, str, float]]:
+        """Return image, attack and epsilon of outcomes of one attack whose cells no audit writes.
+
+        These are flips without their class, confidence, distances or steps, or with numbers that the attack
+        and the model cannot reach, and failures without a reason.
+
+        Parameters
+        ----------
+        attack : str
+            The label of the attack.
+        steps, restarts, classes : int
+            The number of its steps, of its restarts, and of the model's classes.
+        """
+        most: dict[str, float] = {
+            "adversarial_class": classes - 1,
+            "step": steps,
+            "restart": restarts - 1,
+        }
+        most |= dict.fromkeys(("confidence_before", "confidence_after"), MOST_CONFIDENCE)
+        there = [f"{name} IS NOT NULL" for name in ("l0", "l1", "l2", "linf")]
+        whole = " AND ".join([*there, *(f"{name} BETWEEN 0 AND ?" for name in most)])
+        query = (
+            "SELECT image, attack, epsilon FROM outcomes WHERE attack = ? AND ("  # noqa: S608
+            f"(status = ? AND NOT coalesce({whole}, 0)) OR (status = ? AND coalesce(reason, '') = ''))"
+        )
+        return self._db.select(query, (attack, FLIPPED, *most.values(), FAILED))
 
     def rows(self, kind: type[AnyRow]) -> Iterator[AnyRow]:
         """Yield the rows of a table in the order in which they were written, with constant memory.
