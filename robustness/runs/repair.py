@@ -8,7 +8,8 @@ originals are written again from the source of images; steps are recomputed in a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -119,19 +120,18 @@ def mend(
     RunUsageError
         The source no longer contains the picture of a damaged original.
     """
-    keys = [entry.key for entry in entries]
     # Some columns only, as tables: a run may have millions of outcomes.
     images, outcomes = store.image_columns(), _outcomes(store)
     # The index of each image in `entries`.
     index = images.positions - first
     sound = images.whole(classes, unsteady=plan.draws > 1) & _here(store, images, index, entries)
     known = index[sound]
-    kept = np.arange(first, first + len(keys)) < pictures_kept(plan.evidence)
+    count = len(entries)
+    kept = np.arange(first, first + count) < pictures_kept(plan.evidence)
     # That of each outcome's image; -1 for an image that is not sound.
-    at = _indices(outcomes["image"], keys)
+    at = _indices(outcomes["image"], images.keys[sound], known)
     # The last element stands for no image.
-    at[~_mask(known, len(keys) + 1)[at]] = -1
-    before = np.zeros(len(keys) + 1, np.int64)
+    before = np.zeros(count + 1, np.int64)
     before[known] = images.statuses[sound]
     odd = _odd_outcomes(outcomes, at, kept, before, plan)
     for attack in plan.attacks:
@@ -157,7 +157,7 @@ def mend(
         store.drop("images", [{"key": key} for key in images.keys[~sound]])
     store.drop("outcomes", _records(outcomes.loc[again, list(_KEY)]))
     attacked = outcomes["status"].isin((FLIPPED, ROBUST)) & ~odd
-    needed = kept & _mask(at[attacked], len(keys))
+    needed = kept & _mask(at[attacked], count)
     originals = _originals(store, plan, images, sound, bad, needed[known])
     _save(store, shelf, originals, shape)
     flipped = set(_names(outcomes["png"][lost]))
@@ -188,11 +188,11 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows.itertuples(index=False, name=None)]
 
 
-def _indices(found: pd.Series, keys: Sequence[str]) -> np.ndarray:
-    """The index of each of `found` in `keys`; -1 for one that is not there."""
+def _indices(found: pd.Series, keys: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """The `index` of each key in `found`, given that of each of `keys`; -1 for one that is not there."""
     texts = found.tolist()
     wanted = set(texts)
-    place = {key: n for n, key in enumerate(keys) if key in wanted}
+    place = {key: n for key, n in zip(keys, index.tolist(), strict=True) if key in wanted}
     return np.fromiter((place.get(key, -1) for key in texts), np.int64, len(texts))
 
 
@@ -208,15 +208,16 @@ def _here(
 ) -> np.ndarray:
     """Whether each row has the key, name and label of the audit's entry at its `index`."""
     here = (index >= 0) & (index < len(entries))
-    mine = [entries[n] for n in index[here].tolist()]
-    labels = np.array([np.nan if e.label is None else e.label for e in mine], float)
-    # In the order of `images`.
-    names = store.columns_of("images", "name")["name"].to_numpy(object)
-    here[here] = (
-        (images.keys[here] == np.array([e.key for e in mine], object))
-        & (names[here] == np.array([e.name for e in mine], object))
-        & ((images.labels[here] == labels) | (np.isnan(images.labels[here]) & np.isnan(labels)))
-    )
+    mine, keys = [entries[place] for place in index[here].tolist()], images.keys[here]
+    labels = images.labels[here].astype(object)
+    labels[np.isnan(images.labels[here])] = None
+    names: Iterable[str] = map(operator.attrgetter("name"), mine)
+    # Names are compared where they are not the last part of the key.
+    if unusual := store.unusual_names():
+        names = [unusual.get(key, entry.name) for key, entry in zip(keys, mine, strict=True)]
+    # An entry is a tuple.
+    same = map(operator.eq, mine, zip(keys, names, labels, strict=True))
+    here[here] = np.fromiter(same, bool, len(mine))
     return here
 
 
