@@ -56,8 +56,10 @@ class LinearCase:
         self.images = (base + rng.integers(-6, 7, (IMAGES, *SHAPE))).astype(np.uint8)
         # Logits of a few units: if they differ by hundreds, the gradient of cross-entropy vanishes.
         self.weights = rng.normal(0, 0.02, (int(np.prod(SHAPE)), 3)).astype("float32")
-        for places, value in zip(_outward(self.weights), (0, 255), strict=True):
-            self.images.reshape(IMAGES, -1)[:, places] = value
+        if attack.seeks == "any":
+            # The least distance of the others is compared with a closed form without bounds.
+            for places, value in zip(_outward(self.weights), (0, 255), strict=True):
+                self.images.reshape(IMAGES, -1)[:, places] = value
         flat = self.images.reshape(IMAGES, -1).astype("float32")
         # Every image has class 0, with different margins.
         gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
@@ -203,7 +205,7 @@ def _outward(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Components that attacks lower, and those that they raise, whichever rival they seek; `EDGES` of each.
 
     At 0 and 255 they show whether an attack stays within the range of images. Their weights are small, so
-    that the least distance to the boundary hardly changes, but not so small that an attack leaves them.
+    that an attack hardly misses them, but not so small that it leaves them as they are.
     """
     slopes = weights[:, 1:] - weights[:, :1]
     order = np.argsort(np.abs(slopes).sum(axis=1))[len(slopes) // 4 :]
