@@ -17,7 +17,7 @@ from robustness.engine.jobs import Example
 from robustness.engine.judge import UploadedFile
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.votes import Vote
-from robustness.errors import PipelineError
+from robustness.errors import PipelineError, RunError
 from robustness.images import Picture
 from robustness.images.png import to_png
 from robustness.models.classifier import Classifier
@@ -240,6 +240,17 @@ def _voted(row: ImageRow, vote: Vote, names: Sequence[str]) -> ImageRow:
 def status_of(outcome: EpsilonOutcome) -> str:
     """Return the status of an outcome."""
     return FAILED if outcome.reason else FLIPPED if outcome.flip else ROBUST
+
+
+def expect_size(row: ImageRow, pixels: np.ndarray, size: tuple[int, int] | None) -> None:
+    """RunError if a picture that is attacked at its own size has another `size` in the run."""
+    if size is not None and size != pixels.shape[:2]:
+        (height, width), (there, across) = size, pixels.shape[:2]
+        raise RunError(
+            f"The picture of {row.name} has {there} × {across} pixels, but {height} × {width} in the run's "
+            "table of sizes; expected the same. The run is damaged or was altered: restore it from a copy, "
+            "or audit again."
+        )
 
 
 def spared_rows(

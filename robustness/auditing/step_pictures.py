@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.auditing.image_rows import SavePicture
+from robustness.auditing.image_rows import SavePicture, expect_size
 from robustness.contract.attack import Attack
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
@@ -127,18 +127,22 @@ class StepPictures:
         return rows
 
     def _shown(self, attack: Attack, flip: ShownFlip) -> _Shown | None:
-        if (example := self._example(attack, flip.row)) is None:
+        if (example := self._example(attack, flip)) is None:
             return None
         epsilon = starting_epsilon(attack, self.plan.threat, flip.epsilon)
         job = AttackJob(example, epsilon, flip.restart)
         replay = Replay(job, flip.step - 1, flip.epsilon)
         return _Shown(attack.label, replay, from_png(flip.picture))
 
-    def _example(self, attack: Attack, row: ImageRow) -> Example | None:
+    def _example(self, attack: Attack, flip: ShownFlip) -> Example | None:
+        row = flip.row
         pixels = self.cache.read(row.entry, self.classifier.picture_shape).pixels
         if pixels is None or row.clean_class is None:
             return None
-        return example_on(self.canvas(attack, row.key), row.key, pixels, row.clean_class)
+        canvas = self.canvas(attack, row.key)
+        if canvas is not None:
+            expect_size(row, pixels, flip.size)
+        return example_on(canvas, row.key, pixels, row.clean_class)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from robustness import backend
 from robustness.auditing.image_queue import ImageQueue
-from robustness.auditing.image_rows import RowMaker, SavePicture, status_of
+from robustness.auditing.image_rows import RowMaker, SavePicture, expect_size, status_of
 from robustness.auditing.step_pictures import ShownFlip, StepPictures
 from robustness.contract.attack import Attack
 from robustness.diagnostics import Diagnosis
@@ -353,6 +353,8 @@ class LocalWork:
                         f"{row.name} can no longer be read ({picture.reason.rstrip('.')}). Expected the "
                         "same file during the whole run; restore it, or audit into a new folder."
                     )
+                if canvas is not None:
+                    expect_size(row, picture.pixels, self.canvases.sizes[row.key])
                 yield example_on(
                     canvas, row.key, picture.pixels, row.clean_class, standing.get(row.key)
                 )

@@ -22,6 +22,7 @@ from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.images.entries import Shape
 from robustness.images.png import to_png
+from robustness.pipeline.upload import parse_upload
 from robustness.runs.image_columns import BEFORE_ATTACK, ImageColumns
 from robustness.runs.plan import Plan
 from robustness.runs.records import (
@@ -120,11 +121,14 @@ def mend(
     RunUsageError
         The source no longer contains the picture of a damaged original.
     """
+    strays = store.drop_strays()
     # Some columns only, as tables: a run may have millions of outcomes.
     images, outcomes = store.image_columns(), _outcomes(store)
     # The index of each image in `entries`.
     index = images.positions - first
     sound = images.whole(classes, unsteady=plan.draws > 1) & _here(store, images, index, entries)
+    if shape[0] is None:
+        sound &= ~np.isfinite(images.classes) | _sized(store, images, plan)
     known = index[sound]
     count = len(entries)
     kept = np.arange(first, first + count) < pictures_kept(plan.evidence)
@@ -166,7 +170,7 @@ def mend(
         flips=len(flipped),
         steps=len((set(_names(strips)) & bad) - flipped - {row.png for row in originals}),
         mask=sum(name in bad for name in masks),
-        rows=int(odd.sum()) + int((~sound).sum()),
+        rows=int(odd.sum()) + int((~sound).sum()) + strays,
         views=len(set(_names(seen)) & bad),
     )
 
@@ -221,6 +225,17 @@ def _here(
     return here
 
 
+def _sized(store: Run, images: ImageColumns, plan: Plan) -> np.ndarray:
+    """Whether each image has the size of a picture, where pictures are attacked at their own size."""
+    most = plan.deployment.max_side if plan.deployment is not None else None
+    usable = {
+        key
+        for key, size in store.sizes().items()
+        if min(size) > 0 and (most is None or max(size) <= most)
+    }
+    return np.fromiter((key in usable for key in images.keys), bool, len(images.keys))
+
+
 def _odd_outcomes(
     outcomes: pd.DataFrame, at: np.ndarray, kept: np.ndarray, before: np.ndarray, plan: Plan
 ) -> pd.Series:
@@ -239,6 +254,9 @@ def _odd_outcomes(
     spared = np.array(BEFORE_ATTACK, object)[before[at]]
     runs_on = spared == ""
     flip = pictured | ~pictures
+    way = plan.deployment
+    if way is not None and way.at_full_size and not parse_upload(way.upload).lossless:
+        flip &= ~pictured | outcomes["file"].notna()
     other = status.isin((ROBUST, FAILED, SETTLED) if plan.cascade else (ROBUST, FAILED)) & ~pictured
     attacked = flip.where(status == FLIPPED, other)
     sound = attacked.where(runs_on, (status == spared) & ~pictured)

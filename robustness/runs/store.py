@@ -349,6 +349,17 @@ class Run(Tables):
         with self._writing():
             self._db.change((statement, tuple(row[key] for key in keys)) for row in rows)
 
+    def drop_strays(self) -> int:
+        """Delete rows beside the outcomes whose image is not in the table of images; return how many."""
+        count = 0
+        for table in self.strays(spare=("outcomes",)):
+            # The table's name is a constant of this module.
+            chosen = f"FROM {table} WHERE image NOT IN (SELECT key FROM images)"  # noqa: S608
+            count += int(self._db.select(f"SELECT count(*) {chosen}")[0][0])
+            with self._writing():
+                self._db.change([(f"DELETE {chosen}", ())])
+        return count
+
     def settled(self, attack: str, expected: int) -> set[str]:
         """Return the images whose outcomes under an attack are complete, with intact pictures.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -308,9 +308,9 @@ class Tables:
             before += len(rows)
             yield rows
 
-    def strays(self) -> list[str]:
-        """Return the tables with a row of an image that is not in the table of images."""
-        tables = [table for table, (_, keys) in TABLES.items() if keys[0] == "image"]
+    def strays(self, spare: Collection[str] = ()) -> list[str]:
+        """Return the tables, but for `spare`, with a row of an image that is not in the table of images."""
+        tables = [t for t, (_, keys) in TABLES.items() if keys[0] == "image" and t not in spare]
         # The names are constants of this module.
         query = "SELECT 1 FROM {0} WHERE NOT EXISTS (SELECT 1 FROM images WHERE key = {0}.image) LIMIT 1"
         return [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 import robustness
-from robustness.errors import SettingError
+from robustness.errors import RunError, SettingError
 from robustness.images.png import to_png
 from robustness.models.classifier import Classifier
 from robustness.pipeline.named import parse_pipeline
@@ -297,6 +299,51 @@ def test_damaged_uploads_and_views_are_made_again(jpeg_run, classifier, photogra
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM sizes WHERE rowid % 2",
+        "UPDATE sizes SET height = 0 WHERE rowid % 2",
+        "UPDATE sizes SET height = 1000000000, width = 1000000000",
+        "INSERT INTO sizes VALUES ('nobody.png', 5, 5)",
+        "DELETE FROM uploads WHERE rowid % 2",
+    ],
+)
+def test_altered_sizes_and_uploads_are_made_again(
+    statement, jpeg_run, classifier, photographs, tmp_path
+):
+    run = shutil.copytree(jpeg_run, tmp_path / "run")
+    altered(run, statement, "DELETE FROM outcomes WHERE epsilon = 40")
+    mended = audited(classifier, photographs, run, upload="jpeg:90", resume=True)
+    assert mended.mended
+    assert database(run) == database(jpeg_run)
+
+
+def test_another_size_of_a_picture_is_refused(jpeg_run, classifier, photographs, tmp_path):
+    run = shutil.copytree(jpeg_run, tmp_path / "run")
+    statement = "UPDATE sizes SET height = height + 3"
+    altered(run, statement, "DELETE FROM outcomes WHERE epsilon = 40")
+    with pytest.raises(RunError, match="table of sizes"):
+        audited(classifier, photographs, run, upload="jpeg:90", resume=True)
+    finished = shutil.copytree(jpeg_run, tmp_path / "finished")
+    altered(finished, statement)
+    with pytest.raises(RunError, match="table of sizes"):
+        audited(classifier, photographs, finished, upload="jpeg:90", resume=True)
+
+
+def altered(run: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(run / "run.sqlite")) as opened, opened:
+        for statement in statements:
+            opened.execute(statement)
+
+
+def database(run: Path) -> dict[str, list[str]]:
+    """The rows of the tables whose rows every audit writes again."""
+    tables = ("images", "outcomes", "sizes", "uploads", "views", "strips")
+    with contextlib.closing(sqlite3.connect(run / "run.sqlite")) as opened:
+        return {t: sorted(map(repr, opened.execute(f"SELECT * FROM {t}"))) for t in tables}
+
+
 def test_large_photographs_are_reduced_first(classifier, photographs, tmp_path):
     result = audited(classifier, photographs, tmp_path / "run", max_side=32)
     with Run.open(result.path) as opened:
