@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,9 @@ def labelled_parts(
 
 def expect_source_classes(source: Source, entries: list[Entry], names: Sequence[str]) -> None:
     """Raise ImagesError, which names the source, unless every label is one of the classes `names`."""
+    counts = Counter(entry.label for entry in entries)
     try:
-        expect_classes([entry.label for entry in entries], names)
+        expect_classes(counts, names, counts.values())
     except ImagesError as error:
         raise ImagesError(f"{source.description}: {error}") from error
 

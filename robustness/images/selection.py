@@ -48,7 +48,7 @@ def select(
     _check("limit", limit)
     _check("per_class", per_class)
     chosen = [entry for entry in entries if only is None or only(entry)]
-    order = _shuffled([entry.key for entry in chosen], seed)
+    order = _shuffled([key for key, _, _ in chosen], seed)
     rounds = _rounds([chosen[place].label for place in order.tolist()])
     places = np.argsort(rounds, kind="stable")  # keeps the shuffled order within a round
     kept = places if per_class is None else places[rounds[places] < per_class]

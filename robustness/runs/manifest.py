@@ -92,7 +92,7 @@ def _selection_digest(entries: Sequence[Entry]) -> str:
     sha = hashlib.sha256()
     for start in range(0, len(entries), _TOGETHER):
         some = entries[start : start + _TOGETHER]
-        sha.update("".join(f"{entry.key}\x1f{entry.label}\x1e" for entry in some).encode())
+        sha.update("".join([f"{key}\x1f{label}\x1e" for key, _, label in some]).encode())
     return sha.hexdigest()
 
 
