@@ -5,12 +5,9 @@ Each command imports what it needs when it runs, so that `--help` does not impor
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import sys
 import traceback
-from typing import NoReturn
 
 import typer
 
@@ -84,24 +81,6 @@ def root(
 
 def main() -> None:
     """Run the command line. An error in the user's input is printed as one sentence, without traceback."""
-    try:
-        _run()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            _leave(INTERRUPTED)
-        raise
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process without Python's finalization, in which a thread of TensorFlow that wakes aborts it."""
-    atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
-
-
-def _run() -> None:
     try:
         app()
     except RobustnessError as error:
