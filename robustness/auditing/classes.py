@@ -68,7 +68,9 @@ class Relabelled:
     def entries(self) -> list[Entry]:
         """Return all entries whose class the model knows, and those without label."""
         return [
-            entry if entry.label is None else entry._replace(label=self._labels[entry.label])
+            entry
+            if entry.label is None
+            else Entry(entry.key, entry.name, self._labels[entry.label])
             for entry in self._source.entries()
             if entry.label is None or self._labels[entry.label] is not None
         ]

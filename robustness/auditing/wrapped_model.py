@@ -101,7 +101,7 @@ def gives_sets(head: str | None, model: object) -> bool:
 
 def without_labels(entries: list[Entry]) -> list[Entry]:
     """The entries without labels: a set of labels is no class of theirs."""
-    return [entry._replace(label=None) for entry in entries]
+    return [Entry(entry.key, entry.name, None) for entry in entries]
 
 
 def _with_sets(classifier: Classifier, cache: PictureCache, entries: list[Entry]) -> Classifier:
