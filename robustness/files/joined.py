@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from robustness.files.places import ByteFile, Place
+from robustness.files.places import ByteFile, Place, SeveralFiles
 from robustness.files.remote.places import RemoteFile
 
 _LOOPBACK = "[::1]"
@@ -19,20 +19,10 @@ def parts_of(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class JoinedPlace(Place):
+class JoinedPlace(SeveralFiles):
     """Files and ranges joined by `::`, in the order in which they were typed."""
 
     parts: tuple[Place, ...]
-
-    @property
-    def is_file(self) -> bool:
-        """False: it is several files."""
-        return False
-
-    @property
-    def is_folder(self) -> bool:
-        """False: it is several files."""
-        return False
 
     @property
     def text(self) -> str:

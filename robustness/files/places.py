@@ -197,13 +197,8 @@ class LocalPlace(Place):
         return self.where
 
 
-@dataclass(frozen=True)
-class LocalRange(Place):
-    """The files of a range such as `data-{000..255}.tar` or a pattern such as `data/test-*.parquet`."""
-
-    where: Path
-    """The path as it was typed."""
-    members: tuple[str, ...]
+class SeveralFiles(Place):
+    """A place that is neither a file nor a folder, but a choice of files."""
 
     @property
     def is_file(self) -> bool:
@@ -214,6 +209,15 @@ class LocalRange(Place):
     def is_folder(self) -> bool:
         """False: it is several files."""
         return False
+
+
+@dataclass(frozen=True)
+class LocalRange(SeveralFiles):
+    """The files of a range such as `data-{000..255}.tar` or a pattern such as `data/test-*.parquet`."""
+
+    where: Path
+    """The path as it was typed."""
+    members: tuple[str, ...]
 
     @property
     def text(self) -> str:

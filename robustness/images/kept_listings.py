@@ -24,7 +24,8 @@ from robustness.files.npy import read_npz
 from robustness.files.places import ByteFile
 from robustness.files.remote import cache_folder
 from robustness.images.class_match import ClassRow, ClassTable
-from robustness.images.compact import CompactSource, Extract, Index, Listing
+from robustness.images.compact import CompactSource, Extract, Listing
+from robustness.images.picture_index import Index
 from robustness.images.source_kinds import SourceOptions
 
 LARGE = 50_000

@@ -18,20 +18,11 @@ import numpy as np
 
 from robustness.errors import ImagesError, RobustnessError, SettingError
 from robustness.files.places import ByteFile, ChangedFileError
-from robustness.images.compact import (
-    MAX_INDEXED,
-    TOO_LARGE,
-    CompactSource,
-    Index,
-    Listing,
-    Words,
-    described,
-    labels_of_words,
-    unique_names,
-)
+from robustness.images.compact import TOO_LARGE, CompactSource, Listing, described, labels_of_words
 from robustness.images.entries import Unreadable
 from robustness.images.parquet_columns import MAX_FOOTER, Columns, class_labels, find_columns
 from robustness.images.parquet_pages import expect_small_pages
+from robustness.images.picture_index import MAX_INDEXED, Index, Words, unique_names
 from robustness.images.png import MAX_BYTES
 from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.spool import Spool

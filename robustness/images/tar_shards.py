@@ -22,20 +22,11 @@ from robustness.errors import ImagesError
 from robustness.files.bounded import parse_json
 from robustness.files.places import ByteFile
 from robustness.images import archives, csv_columns, folders
-from robustness.images.compact import (
-    MAX_INDEXED,
-    TOO_LARGE,
-    CompactSource,
-    Index,
-    Listing,
-    Words,
-    described,
-    labels_of_words,
-    unique_names,
-)
+from robustness.images.compact import TOO_LARGE, CompactSource, Listing, described, labels_of_words
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import key_of
 from robustness.images.labels import Labelling, by_path
+from robustness.images.picture_index import MAX_INDEXED, Index, Words, unique_names
 from robustness.images.png import MAX_BYTES
 from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.tar_index import MAX_MEMBERS, Blocks, Member, members

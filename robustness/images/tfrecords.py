@@ -20,19 +20,11 @@ import numpy as np
 from robustness.errors import ImagesError
 from robustness.files.places import ByteFile
 from robustness.images import csv_columns
-from robustness.images.compact import (
-    MAX_INDEXED,
-    CompactSource,
-    Index,
-    Listing,
-    Words,
-    described,
-    labels_of_words,
-    unique_names,
-)
+from robustness.images.compact import CompactSource, Listing, described, labels_of_words
 from robustness.images.crc32c import masked
 from robustness.images.entries import Unreadable, key_of
 from robustness.images.examples import Several, Value, single_values
+from robustness.images.picture_index import MAX_INDEXED, Index, Words, unique_names
 from robustness.images.png import MAX_BYTES
 from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.tar_index import Blocks

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from robustness.environment import without_garbage_collection
 from robustness.errors import RunUsageError
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
-from robustness.images.entries import Shape
+from robustness.images.entries import Shape, bare
 from robustness.images.png import to_png
 from robustness.pipeline.upload import parse_upload
 from robustness.runs.image_columns import BEFORE_ATTACK, ImageColumns
@@ -215,10 +215,9 @@ def _here(
     mine, keys = [entries[place] for place in index[here].tolist()], images.keys[here]
     labels = images.labels[here].astype(object)
     labels[np.isnan(images.labels[here])] = None
-    names: Iterable[str] = map(operator.attrgetter("name"), mine)
-    # Names are compared where they are not the last part of the key.
-    if unusual := store.unusual_names():
-        names = [unusual.get(key, entry.name) for key, entry in zip(keys, mine, strict=True)]
+    # Few names, if any, are read: nearly all are the last parts of the keys.
+    unusual = store.unusual_names()
+    names = (unusual.get(key, bare(key)) for key in keys) if unusual else map(bare, keys)
     # An entry is a tuple.
     same = map(operator.eq, mine, zip(keys, names, labels, strict=True))
     here[here] = np.fromiter(same, bool, len(mine))

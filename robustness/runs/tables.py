@@ -248,8 +248,10 @@ class Tables:
         return pd.DataFrame([row for rows in parts for row in rows], columns=columns)
 
     def unusual_names(self) -> dict[str, str]:
-        """Return by its key the name of each image whose name is neither its key nor the last part of it."""
-        unusual = "name <> key AND substr(key, -length(name) - 1) <> '/' || name"
+        """Return by its key the name of each image whose name is not the last part of its key."""
+        unusual = (
+            "instr(name, '/') OR (name <> key AND substr(key, -length(name) - 1) <> '/' || name)"
+        )
         return dict(self._db.select(f"SELECT key, name FROM images WHERE {unusual}"))  # noqa: S608
 
     def impossible(

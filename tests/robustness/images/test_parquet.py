@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from robustness.errors import ImagesError
-from robustness.images import compact, open_source, parquet, parquet_pages
+from robustness.images import open_source, parquet, parquet_pages, picture_index
 from robustness.images.cache import PictureCache
 from robustness.images.spool import Spool
 from tests.robustness.images.source_files import CLASSES, members, write_parquet
@@ -236,10 +236,10 @@ def test_names_and_labels_are_bounded(tmp_path, monkeypatch):
     columns = {"image": [{"bytes": one, "path": f"{n}.png"} for n, one in enumerate(data)]}
     path = _write(tmp_path, columns | {"label": [f"a caption {n}" for n in range(8)]})
     assert len(open_source(path).entries()) == 8
-    monkeypatch.setattr(compact, "MAX_WORDS", 5)
+    monkeypatch.setattr(picture_index, "MAX_WORDS", 5)
     with pytest.raises(ImagesError, match=r"more than 5 different labels.*--label-column"):
         open_source(path)
-    monkeypatch.setattr(compact, "MAX_NAMES", 20)
+    monkeypatch.setattr(picture_index, "MAX_NAMES", 20)
     with pytest.raises(ImagesError, match="names of the pictures have more than"):
         open_source(path, label_column="none")
 

@@ -262,6 +262,7 @@ def sql(run: Path, *statements: str) -> None:
         "UPDATE images SET label = (label + 1) % 3 WHERE position % 2 = 0",
         "UPDATE images SET label = NULL",
         "UPDATE images SET name = 'other.gif' WHERE position = 3",
+        "UPDATE images SET name = 'a/' || name WHERE position = 3",
         "UPDATE images SET reason = 'so' WHERE position = 3",
         "UPDATE outcomes SET status = 'robust' WHERE status = 'misclassified'",
         "UPDATE outcomes SET status = 'misclassified' WHERE status = 'robust'",
