@@ -23,6 +23,7 @@ from robustness.contract.attack import Attack
 from robustness.environment import without_garbage_collection
 from robustness.errors import GradientError
 from robustness.images import Entry
+from robustness.images.entries import labels_of
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
@@ -77,7 +78,7 @@ class Auditor:
             canvases=self.canvases,
         )
         self.work = work_of(self.local)
-        self._labelled = all(entry.label is not None for entry in self.entries)
+        self._labelled = None not in labels_of(self.entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
         """Run the audit, or the part of it that has no results yet.

@@ -47,6 +47,7 @@ from robustness.errors import ImagesError
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
 from robustness.images.class_match import ClassTable
+from robustness.images.entries import labels_of
 from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.runs.manifest import describe
@@ -330,7 +331,8 @@ def _selection(
 
 def _concerned(entries: list[Entry], goal: Goal, source: Source) -> tuple[list[Entry], list[str]]:
     """Return the images that a goal concerns, and a sentence if others are left out."""
-    concerned = [e for e in entries if e.label is None or goal.concerns(e.label)]
+    others = {y for y in set(labels_of(entries)) if y is not None and not goal.concerns(y)}
+    concerned = [entry for entry in entries if entry.label not in others] if others else entries
     _expect_any(concerned, source)
     left = len(entries) - len(concerned)
     sentence = f"{plural(left, 'image')} of the target class left out, which cannot be moved to it"

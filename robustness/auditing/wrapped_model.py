@@ -13,6 +13,7 @@ import numpy as np
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Source, select, tallied
 from robustness.images.cache import SAMPLE, PictureCache
+from robustness.images.entries import labels_of
 from robustness.images.labels import expect_classes
 from robustness.models import loading
 from robustness.models.adapter import AdaptedModel, adapt
@@ -181,7 +182,7 @@ def labelled_parts(
 
 def expect_source_classes(source: Source, entries: list[Entry], names: Sequence[str]) -> None:
     """Raise ImagesError, which names the source, unless every label is one of the classes `names`."""
-    counts = Counter(entry.label for entry in entries)
+    counts = Counter(labels_of(entries))
     try:
         expect_classes(counts, names, counts.values())
     except ImagesError as error:

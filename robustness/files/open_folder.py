@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from robustness.errors import RunError
@@ -143,8 +143,8 @@ def _below(place: Place, name: str, found: os.stat_result) -> Iterator[Place]:
 
 def parts_of(name: str) -> tuple[str, ...]:
     """Split a file name recorded in a run at its slashes; RunError if it could lead out of the run folder."""
-    parts = PurePosixPath(name).parts
-    odd = any(part in ("..", "/", "//") or set(part) & set("\\:\0") for part in parts)
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    odd = name.startswith("/") or ".." in parts or any(mark in name for mark in "\\:\0")
     if not parts or odd or len(name) > 1000:
         raise RunError(
             f"{name[:200]!r} is not a file of this run; expected a name within its folder. The run may "

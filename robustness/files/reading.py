@@ -95,34 +95,37 @@ def expect_file(folder: Path, name: str, most: int, *, optional: bool = False) -
         if optional:
             return 0
         raise RunError(f"{folder / name} is missing; expected a file of this run.")
-    _expect_regular(folder / name, found, most)
+    _expect_regular(folder, name, found, most)
     return found.st_size
 
 
 def read_in(place: Place, name: str, most: int) -> bytes:
     """Read a file of an open folder of a run; RunError unless it is regular and has at most `most` bytes."""
-    path = place.path / name
     before = place.status(name)
     if before is not None:
         # Opening a device may trigger an action, so its type is checked first.
-        _expect_regular(path, before, most)
+        _expect_regular(place.path, name, before, most)
     descriptor = place.open(name)
     with os.fdopen(descriptor, "rb") as file:
-        _expect_regular(path, os.fstat(descriptor), most)
-        data = file.read(most + 1)
+        status = os.fstat(descriptor)
+        _expect_regular(place.path, name, status, most)
+        # As many bytes as are asked for are allocated.
+        data = file.read(status.st_size + 1)
+        if len(data) > status.st_size:  # it has grown
+            data += file.read(most - status.st_size)
     if len(data) > most:
-        raise _too_large(path, len(data), most)
+        raise _too_large(place.path / name, len(data), most)
     return data
 
 
-def _expect_regular(path: Path, status: os.stat_result, most: int) -> None:
+def _expect_regular(folder: Path, name: str, status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise RunError(
-            f"{path} is {kind(status)}; expected a regular file. It is not opened: the run may be "
+            f"{folder / name} is {kind(status)}; expected a regular file. It is not opened: the run may be "
             "tampered with."
         )
     if status.st_size > most:
-        raise _too_large(path, status.st_size, most)
+        raise _too_large(folder / name, status.st_size, most)
 
 
 def _too_large(path: Path, size: int, most: int) -> RunError:

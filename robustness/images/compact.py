@@ -19,6 +19,7 @@ from robustness.images.entries import (
     Shape,
     Unreadable,
     bare,
+    entries_of,
     key_of,
     readable,
     unreadable,
@@ -95,10 +96,11 @@ class CompactSource:
 
     def entries(self) -> list[Entry]:
         """Return all entries, always in the same order."""
-        return [
-            Entry(key, bare(key), None if label < 0 else label)
-            for key, label in zip(self._index.keys(), self._labels.tolist(), strict=True)
-        ]
+        keys, labels = list(self._index.keys()), self._labels.astype(object)
+        labels[self._labels < 0] = None
+        # Without a folder, a key is the name.
+        names = map(bare, keys) if self._index.has_folders else keys
+        return entries_of(keys, names, labels.tolist())
 
     @property
     def count(self) -> int:

@@ -117,6 +117,11 @@ class Index:
     def __len__(self) -> int:
         return len(self._ends)
 
+    @property
+    def has_folders(self) -> bool:
+        """Whether any name is a path with a folder."""
+        return b"/" in self._names
+
     def add(self, name: str, file: int, offset: int, size: int, fault: str = "") -> None:
         """Append a picture; `name` is a path or "" for a picture without name.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from robustness.errors import SettingError
-from robustness.images.entries import Entry
+from robustness.images.entries import Entry, labels_of, side_by_side
 
 
 def select(
@@ -47,12 +47,13 @@ def select(
     """
     _check("limit", limit)
     _check("per_class", per_class)
-    chosen = [entry for entry in entries if only is None or only(entry)]
+    chosen = list(entries if only is None else filter(only, entries))
     order = _shuffled([key for key, _, _ in chosen], seed)
-    rounds = _rounds([chosen[place].label for place in order.tolist()])
+    labels = list(labels_of(chosen))
+    rounds = _rounds(list(map(labels.__getitem__, order.tolist())))
     places = np.argsort(rounds, kind="stable")  # keeps the shuffled order within a round
     kept = places if per_class is None else places[rounds[places] < per_class]
-    return [chosen[place] for place in order[kept[:limit]].tolist()]
+    return side_by_side(map(chosen.__getitem__, order[kept[:limit]].tolist()))
 
 
 def _shuffled(keys: Sequence[str], seed: int) -> np.ndarray:

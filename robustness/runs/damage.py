@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import re
 import stat
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from robustness.errors import RunError
 from robustness.files.open_folder import parts_of, within
 from robustness.files.reading import MOST_PICTURE, read_in
 from robustness.runs import run_folder
 
-MOST_HASHED = 100_000
-"""The most pictures whose bytes are hashed: a few seconds. A kill cannot leave half a picture under its name,
-and a machine that fails loses what was written last."""
+_OWN_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]{3,4}")
+"""The name of a picture within its folder."""
+MOST_HASHED = 20_000
+"""The most pictures whose bytes are hashed: a second. A kill cannot leave half a picture under its name, and
+a machine that fails loses what was written last; `robustness verify` hashes all."""
 
 
-def damaged_pictures(folder: Path, names: Iterable[str]) -> set[str]:
+def damaged_pictures(folder: Path, names: Collection[str]) -> set[str]:
     """Return which pictures of a run are missing or damaged.
 
     Parameters
     ----------
     folder : Path
         The run folder.
-    names : iterable of str
+    names : collection of str
         Paths within it.
 
     Returns
@@ -34,28 +37,44 @@ def damaged_pictures(folder: Path, names: Iterable[str]) -> set[str]:
         Those that are no regular file of 1 to `MOST_PICTURE` bytes below `images/`, and of the
         `MOST_HASHED` newest files those whose bytes have another hash than their name says.
     """
-    groups: dict[tuple[str, ...], dict[str, str]] = {}
-    bad: set[str] = set()
-    for name in names:
-        try:
-            *folders, last = parts_of(name)
-        except RunError:
-            bad.add(name)
-            continue
-        groups.setdefault(tuple(folders), {})[last] = name
+    groups, bad = _by_folder(names)
     times: dict[str, int] = {}
     for parts, files in groups.items():
-        found = _times(folder, parts, files) if parts[:1] == (run_folder.PICTURES,) else {}
-        times |= found
-        bad |= set(files.values()) - found.keys()
+        times |= _times(folder, parts, files)
+    bad |= set(names) - times.keys()
     newest = set(heapq.nlargest(MOST_HASHED, times, key=times.__getitem__))
     for parts, files in groups.items():
         bad |= _altered(folder, parts, {f: n for f, n in files.items() if n in newest})
     return bad
 
 
+def _by_folder(
+    names: Iterable[str],
+) -> tuple[dict[tuple[str, ...], dict[str, str]], set[str]]:
+    """Paths by their folders and file names; and those that no audit writes, such as out of the run."""
+    groups: dict[tuple[str, ...], dict[str, str]] = {}
+    bad: set[str] = set()
+    # Nearly all names differ in their last part only, which needs no look at the others.
+    known: dict[str, dict[str, str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if folder not in known or not _OWN_NAME.fullmatch(file):
+            try:
+                parts = parts_of(name)
+            except RunError:
+                parts = ()
+            if "/".join(parts) != name:
+                bad.add(name)
+                continue
+            known[folder] = groups.setdefault(parts[:-1], {})
+        known[folder][file] = name
+    return groups, bad
+
+
 def _times(folder: Path, parts: tuple[str, ...], files: dict[str, str]) -> dict[str, int]:
     """The time of the last change of each of `files` (paths in the run by file name) that is a sound file."""
+    if parts[:1] != (run_folder.PICTURES,):
+        return {}
     times: dict[str, int] = {}
     try:
         with within(folder, parts) as place:
@@ -81,7 +100,7 @@ def _altered(folder: Path, parts: tuple[str, ...], files: dict[str, str]) -> set
                 except (RunError, OSError):
                     bad.add(name)
                     continue
-                if hashlib.sha256(data).hexdigest() != PurePosixPath(file).stem:
+                if hashlib.sha256(data).hexdigest() != file.rsplit(".", 1)[0]:
                     bad.add(name)
     except (RunError, OSError):
         return set(files.values())

@@ -15,7 +15,7 @@ from robustness import backend
 from robustness.configuration.shard import WHOLE, Shard
 from robustness.errors import RunUsageError
 from robustness.images import Entry, Source
-from robustness.images.entries import count_of
+from robustness.images.entries import count_of, labels_of
 from robustness.models.classifier import Classifier
 from robustness.runs.audit_differences import audit_differences
 from robustness.runs.plan import Plan
@@ -48,7 +48,7 @@ def describe(
         available=count_of(source),
         selection_sha256=_selection_digest(entries),
         seed=plan.seed,
-        labelled=all(e.label is not None for e in part),
+        labelled=None not in labels_of(part),
     )
     return Manifest(
         tool=Tool(name="robustness-toolkit", version=_version("robustness-toolkit")),

@@ -212,7 +212,7 @@ def _here(
 ) -> np.ndarray:
     """Whether each row has the key, name and label of the audit's entry at its `index`."""
     here = (index >= 0) & (index < len(entries))
-    mine, keys = [entries[place] for place in index[here].tolist()], images.keys[here]
+    mine, keys = map(entries.__getitem__, index[here].tolist()), images.keys[here]
     labels = images.labels[here].astype(object)
     labels[np.isnan(images.labels[here])] = None
     # Few names, if any, are read: nearly all are the last parts of the keys.
@@ -220,7 +220,7 @@ def _here(
     names = (unusual.get(key, bare(key)) for key in keys) if unusual else map(bare, keys)
     # An entry is a tuple.
     same = map(operator.eq, mine, zip(keys, names, labels, strict=True))
-    here[here] = np.fromiter(same, bool, len(mine))
+    here[here] = np.fromiter(same, bool, len(keys))
     return here
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -273,19 +273,20 @@ class Run(Tables):
             return False
         return hashlib.sha256(data).hexdigest() == Path(name).stem
 
-    def damaged(self, names: Iterable[str]) -> set[str]:
+    def damaged(self, names: Collection[str]) -> set[str]:
         """Return which of these pictures are missing or damaged.
 
         Parameters
         ----------
-        names : iterable of str
+        names : collection of str
             Paths within the run folder.
 
         Returns
         -------
         set of str
-            Those without a regular file of at least one byte, and, of the `MOST_HASHED` newest files, those
-            whose bytes do not have the hash in the name. `robustness verify` hashes all.
+            Those without a regular file of at least one byte, with a name that no audit writes, and, of the
+            `MOST_HASHED` newest files, those whose bytes do not have the hash in the name. `robustness
+            verify` hashes all.
         """
         return damaged_pictures(self.path, names)
 

@@ -41,7 +41,9 @@ TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "views": (ViewRow, ("image", "attack", "epsilon")),
 }
 PART = 50_000
-"""Rows that are read at once."""
+"""Rows that become a part of a table at once."""
+FEW = 1_000
+"""Rows that are read at once otherwise: Python's search for garbage visits no more tuples."""
 LATER = {"gradients", "distances", "sizes", "uploads", "views"}
 """Tables that runs of earlier versions lack."""
 TABLE_OF = {row: table for table, (row, _) in TABLES.items()}
@@ -93,7 +95,7 @@ class Tables:
     def _table(self, table: str, columns: Sequence[str], order: str = "rowid") -> pd.DataFrame:
         """Columns of a table. Read in parts, since Python's numbers and texts take many times the memory."""
         names, parts, before = list(columns), [], 0
-        for rows in self._parts(table, names, order):
+        for rows in self._parts(table, names, order, PART):
             part = pd.DataFrame(rows, columns=names)
             if not fit(TABLES[table][0], part) or before + len(rows) > MOST_ROWS:
                 self._expect_cells(table, rows, names, before=before)
@@ -105,12 +107,12 @@ class Tables:
         return pd.concat(parts, ignore_index=True).infer_objects()
 
     def _parts(
-        self, table: str, columns: Sequence[str], order: str
+        self, table: str, columns: Sequence[str], order: str, size: int
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a table in lists of `PART`, not yet checked."""
+        """Yield the rows of a table in lists of `size`, not yet checked."""
         # The names are constants of this module.
         query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
-        with contextlib.closing(self._db.parts(query, PART)) as parts:
+        with contextlib.closing(self._db.parts(query, size)) as parts:
             yield from parts
 
     def columns_of(self, table: str, *columns: str) -> pd.DataFrame:
@@ -303,9 +305,9 @@ class Tables:
     def _checked(
         self, table: str, columns: Sequence[str], order: str, chosen: str = ""
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a table in lists of `PART`, checked; `chosen` is the table with a condition."""
+        """Yield the rows of a table in lists of `FEW`, checked; `chosen` is the table with a condition."""
         before = 0
-        for rows in self._parts(chosen or table, columns, order):
+        for rows in self._parts(chosen or table, columns, order, FEW):
             self._expect_cells(table, rows, columns, before=before)
             before += len(rows)
             yield rows

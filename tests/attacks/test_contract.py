@@ -32,7 +32,9 @@ REPEATED = ("treats-rows-independently", "is-decided-by-its-seed")
 
 def check_clauses(attack: HopSkipJump, seed: int, *, repeated: bool) -> None:
     """Check the clauses that run the attack several times, or the others."""
-    chosen = [check for name, check in checks(attack, seed=seed) if name.startswith(REPEATED) == repeated]
+    chosen = [
+        check for name, check in checks(attack, seed=seed) if name.startswith(REPEATED) == repeated
+    ]
     assert chosen
     for check in chosen:
         check()

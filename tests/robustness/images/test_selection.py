@@ -30,6 +30,16 @@ def test_the_order_of_entries_does_not_matter(entries, limit, seed, random):
     assert set(chosen) <= set(entries)
 
 
+def test_entries_of_a_class_of_its_own_stay_what_they_are():
+    class WithPlace(Entry):
+        """Has attributes."""
+
+    entries = [WithPlace("a", "a", 0), WithPlace("b", "b", 1), Entry("c", "c", 0)]
+    chosen = select(entries)
+    assert sorted(chosen) == entries
+    assert {id(one) for one in chosen} == {id(one) for one in entries}
+
+
 @given(LABELLED, LIMITS)
 @settings(deadline=None)
 def test_classes_are_balanced_as_far_as_they_last(entries, limit):

@@ -349,6 +349,24 @@ def test_an_original_with_a_changed_source_cannot_be_restored(material, whole, t
         audited((classifier, 255 - images, labels), run, resume=True)
 
 
+def test_pictures_with_names_that_no_audit_writes_are_damaged(tmp_path):
+    with Run.create(tmp_path / "run", Manifest()) as run:
+        name = run.save_png(b"nine byte")
+        folder, file = str(Path(name).parent), Path(name).name
+        odd = {
+            f"./{name}",
+            f"{name}/",
+            name.replace("/", "//"),
+            f"{folder}/../{file}",
+            f"{folder}/a:b",
+        }
+        odd |= {f"/{name}", "", "/", folder, f"{folder}/", file}
+        for first in (name, *odd):
+            assert run.damaged([first, name, *odd]) == odd
+        deleted(run.path / name)
+        assert run.damaged([name]) == {name}
+
+
 def test_every_picture_is_looked_for_and_the_newest_are_hashed(tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "MOST_HASHED", 2)
     with Run.create(tmp_path / "run", Manifest()) as run:

@@ -244,6 +244,7 @@ def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch, part):
         run.add([outcome("a"), outcome("b", png="images/x.png", linf=2.0, l0=3), outcome("c")])
         whole = run.images(), run.outcomes(), list(run.image_rows())
         monkeypatch.setattr(tables, "PART", part)
+        monkeypatch.setattr(tables, "FEW", part)
         pd.testing.assert_frame_equal(run.images(), whole[0])
         pd.testing.assert_frame_equal(run.outcomes(), whole[1])
         assert list(run.image_rows()) == whole[2]
@@ -253,6 +254,7 @@ def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch, part):
 
 def test_an_odd_cell_of_a_later_part_is_named_by_its_row(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PART", 2)
+    monkeypatch.setattr(tables, "FEW", 2)
     with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([ImageRow(key=key, position=n, name=key) for n, key in enumerate("abcd")])
         run.add([ImageRow(key="e", position=4, name="e", confidence=float("inf"))])
