@@ -31,9 +31,7 @@ from robustness.cli import (
     verify,
 )
 from robustness.cli.terminal import stderr
-from robustness.errors import BROKEN, RobustnessError
-
-INTERRUPTED = 130
+from robustness.errors import BROKEN, INTERRUPTED, RobustnessError
 
 app = typer.Typer(
     name="robustness",
