@@ -28,6 +28,8 @@ USAGE, BROKEN = 2, 3
 """Exit codes of errors: the input cannot be used; something failed."""
 INCONCLUSIVE = 4
 """Exit code of a command that ran, but whose result is not the requested one."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 class RobustnessError(Exception):

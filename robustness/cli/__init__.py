@@ -5,9 +5,9 @@ Each command imports what it needs when it runs, so that `--help` does not impor
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -27,12 +27,11 @@ from robustness.cli import (
     report,
     rerun,
     solve,
+    streams,
     verify,
 )
 from robustness.cli.terminal import stderr
-from robustness.errors import BROKEN, RobustnessError
-
-INTERRUPTED = 130
+from robustness.errors import BROKEN, INTERRUPTED, RobustnessError
 
 app = typer.Typer(
     name="robustness",
@@ -81,24 +80,40 @@ def root(
 
 def main() -> None:
     """Run the command line. An error in the user's input is printed as one sentence, without traceback."""
+    streams.secure()
     try:
         app()
     except RobustnessError as error:
-        stderr().print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        _print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         stderr().print("Interrupted.", markup=False)
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if streams.unread(end):
+            streams.discard_stdout()
+            sys.exit(BROKEN)
+        if isinstance(end.__context__, typer.Abort):  # an EOFError
+            _crash(end.__context__.__cause__ or end)
+        raise
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard_stdout()
         sys.exit(BROKEN)
     except OSError as error:
         # The disk or a folder, when reports, pages, fitted changes or temporary files are written.
         from robustness.files.disk_errors import sentence
 
-        stderr().print(f"error: {sentence(error)}", markup=False, highlight=False, soft_wrap=True)
+        _print_error(sentence(error))
         sys.exit(BROKEN)
-    except Exception:
-        # Python's exit code for a traceback is 1, which means here that a rule of the gate is broken.
-        traceback.print_exc()
-        sys.exit(BROKEN)
+    except Exception as error:
+        _crash(error)
+
+
+def _print_error(error: object) -> None:
+    stderr().print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _crash(error: BaseException) -> NoReturn:
+    """Print a traceback. Python's exit code after one is 1, which means here that the gate is broken."""
+    traceback.print_exception(error)
+    sys.exit(BROKEN)

@@ -80,7 +80,13 @@ INSISTENCE = 5.0
 
 @contextlib.contextmanager
 def insisting() -> Iterator[None]:
-    """Raise a Ctrl-C again until it has an effect: Python drops one that arrives in a destructor."""
+    """Raise a Ctrl-C again until it has an effect: Python drops one that arrives in a destructor.
+
+    A process that was told to ignore Ctrl-C (`robustness audit &` in a script) goes on doing so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, INSISTENCE)

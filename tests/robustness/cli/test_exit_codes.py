@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +135,6 @@ def test_3_a_run_that_cannot_resume(place, passed):
 
 def test_3_a_crash_is_not_a_failed_gate(tmp_path):
     """Python ends after a crash with 1, which here would mean a failed gate."""
-    import subprocess
-    import sys
-
     code = (
         "import robustness.cli as c\n"
         "def crash(): raise ZeroDivisionError('odd')\n"
@@ -144,6 +143,44 @@ def test_3_a_crash_is_not_a_failed_gate(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "ZeroDivisionError: odd" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "ended", ["raise SystemExit(130)", "raise KeyboardInterrupt"], ids=["exit", "interrupt"]
+)
+def test_130_an_interrupted_process_ends_without_waiting_for_threads(ended):
+    """Python's finalization would wait for them; one in TensorFlow's code may abort the process in it."""
+    code = (
+        "import atexit, threading, time\n"
+        "import robustness.cli as c, robustness.__main__ as process\n"
+        f"def interrupted(): {ended}\n"
+        "c.app = interrupted\n"
+        "atexit.register(print, 'cleaned up')\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "process.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (130, "cleaned up\n"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_130_while_the_commands_are_imported():
+    """They take half a second: the time in which a mistyped command is noticed."""
+    code = (
+        "import builtins, robustness.__main__ as process\n"
+        "real = builtins.__import__\n"
+        "def imported(name, *others):\n"
+        "    if name == 'typer': raise KeyboardInterrupt\n"
+        "    return real(name, *others)\n"
+        "builtins.__import__ = imported\n"
+        "process.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_4_inconclusive_by_the_interval_and_by_a_diagnostic(place, passed):

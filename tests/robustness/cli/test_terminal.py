@@ -144,6 +144,18 @@ def test_quiet_prints_nothing():
     assert out.getvalue() == ""
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarms on this system")
+def test_ctrl_c_stays_ignored_in_a_process_that_ignores_it():
+    """A shell starts `robustness audit &` in a script so."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with terminal.insisting():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
 def test_a_lost_interrupt_is_raised_again(monkeypatch):
     monkeypatch.setattr(terminal, "INSISTENCE", 0.05)
