@@ -1,6 +1,7 @@
 """What attacks of others raise and return is told in a sentence that names them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,8 +107,8 @@ HOSTILE = {
 }
 
 
-def made(parts):
-    cls = type("Hostile", (Plain,), {"name": "hostile", **parts, "__module__": __name__})
+def made(parts) -> Attack:
+    cls: Any = type("Hostile", (Plain,), {"name": "hostile", **parts, "__module__": __name__})
     return dataclass(frozen=True, kw_only=True)(cls)()
 
 
