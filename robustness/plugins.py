@@ -238,7 +238,7 @@ def _written(
         expect_named(path, "The path of the report")
         expect_place(Path(path))
     try:
-        return write(run, path)
+        written = write(run, path)
     except (KeyboardInterrupt, RobustnessError):
         raise
     except BaseException as error:  # a plug-in may raise anything, SystemExit included
@@ -248,6 +248,13 @@ def _written(
             f"The plug-in of the kind of report {one.name!r} ({one.value}) failed: {first_line(error)}. "
             "The run is kept; leave that kind out, or reinstall or remove the package that brings it."
         ) from error
+    if _package(one) != OURS and not (isinstance(written, (str, Path)) and Path(written).exists()):
+        raise RunError(
+            f"The plug-in of the kind of report {one.name!r} ({one.value}) returned "
+            f"{visible(repr(written)[:200])}; expected the path of the file that it wrote. The run is kept; "
+            "leave that kind out, or reinstall or remove the package that brings it."
+        )
+    return written
 
 
 def first_line(error: BaseException) -> str:
