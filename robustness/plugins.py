@@ -238,19 +238,27 @@ def _written(
         expect_named(path, "The path of the report")
         expect_place(Path(path))
     try:
-        return write(run, path)
+        written = write(run, path)
     except (KeyboardInterrupt, RobustnessError):
         raise
     except BaseException as error:  # a plug-in may raise anything, SystemExit included
         if isinstance(error, OSError) and _package(one) == OURS:
             raise  # such as a full disk, which `disk_errors.sentence` explains better
         raise RunError(
-            f"The plug-in of the kind of report {one.name!r} ({one.value}) failed: {_first_line(error)}. "
+            f"The plug-in of the kind of report {one.name!r} ({one.value}) failed: {first_line(error)}. "
             "The run is kept; leave that kind out, or reinstall or remove the package that brings it."
         ) from error
+    if _package(one) != OURS and not (isinstance(written, (str, Path)) and Path(written).exists()):
+        raise RunError(
+            f"The plug-in of the kind of report {one.name!r} ({one.value}) returned "
+            f"{visible(repr(written)[:200])}; expected the path of the file that it wrote. The run is kept; "
+            "leave that kind out, or reinstall or remove the package that brings it."
+        )
+    return written
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the type of an exception and the first line of its message."""
     lines = str(error).strip().splitlines() or ["no reason given"]
     return f"{type(error).__name__}: {lines[0][:300]}"
 
@@ -264,7 +272,7 @@ def imported(one: EntryPoint, group: str) -> Any:
     except BaseException as error:  # a module may raise anything, SystemExit included
         raise SettingError(
             f"The plug-in of the {_WORDS[group]} {one.name!r} ({one.value}) cannot be imported: "
-            f"{_first_line(error)}. Reinstall or remove the package that brings it."
+            f"{first_line(error)}. Reinstall or remove the package that brings it."
         ) from error
 
 

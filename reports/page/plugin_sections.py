@@ -36,7 +36,9 @@ def plugin_sections(page: PageData, anchors: Iterable[str]) -> list[tuple[Sectio
             if section.anchor in used:
                 raise SettingError(f"its anchor {section.anchor!r} is taken; choose another one.")
             body = render_section(section)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may raise anything, SystemExit included
             section = _problem(name, error, used)
             body = render_section(section)
         used.add(section.anchor)
@@ -54,7 +56,7 @@ def _made(name: str, page: PageData) -> Section | None:
     return section
 
 
-def _problem(name: str, error: Exception, used: set[str]) -> Section:
+def _problem(name: str, error: BaseException, used: set[str]) -> Section:
     anchor = "plugin-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "section")
     while anchor in used:
         anchor += "-2"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robustness import plugins
-from robustness.contract import registry
+from robustness.contract import foreign_code, registry
 from robustness.contract.attack import Attack, works_in
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal
@@ -226,9 +226,8 @@ def resolve(
         )
         replaced += notes
         for member in members:
-            adapted, why = member.adapted_to(goal, len(classes))
-            notes = [why, adapted.departure(norm)]
-            replaced += [f"{member.name}: {note}" for note in notes if note]
+            adapted, notes = foreign_code.adapted(member, norm, goal, len(classes))
+            replaced += [f"{member.name}: {note}" for note in notes]
             # A repeated request is an error of the plan, unless the two became equal only here.
             if adapted not in attacks or request in parsed[:position]:
                 attacks.append(adapted)

@@ -166,6 +166,18 @@ def _no_gradient(weights: Any) -> Any:
     raise AttackError("Only a white-box attack reads gradients; declare it in `knowledge`.")
 
 
+def _expect_points(points: Any, images: Any) -> None:
+    """Raise AttackError unless there is a point, or several, of the shape of the image for each row."""
+    shape, wanted = tuple(getattr(points, "shape", ())), tuple(images.shape)
+    each = (*shape[:1], *shape[2:]) if len(shape) == 5 else shape
+    if each == wanted or None in each or None in wanted:
+        return
+    raise AttackError(
+        f"An attack evaluated the model at points of the shape {shape}; expected {wanted}, or "
+        f"({wanted[0]}, k, {', '.join(map(str, wanted[1:]))}) for k points per row."
+    )
+
+
 class Look:
     """The only access to the model: evaluates it at points, counts passes, and keeps candidates for the
     judge.
@@ -210,6 +222,7 @@ class Look:
         judged
             Whether the points are candidates for a flip; False for probes.
         """
+        _expect_points(points, self.task.images)
         evaluation = Evaluation(self, points, loss or self._loss)
         self.count_passes(forward=points.shape[1] if len(points.shape) == 5 else 1)
         if judged:

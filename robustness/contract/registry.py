@@ -6,6 +6,7 @@ from typing import Any
 
 from robustness import plugins
 from robustness.contract.attack import Attack
+from robustness.errors import SettingError
 
 
 def find(name: str) -> type[Attack]:
@@ -18,7 +19,15 @@ def find(name: str) -> type[Attack]:
         not an attack.
     """
     loaded = plugins.load(plugins.ATTACKS, name)
-    return plugins.expect_class(loaded, Attack, name, ("name", "knowledge", "norms"))
+    attack: type[Attack] = plugins.expect_class(
+        loaded, Attack, name, ("name", "knowledge", "norms")
+    )
+    if attack.name != name:
+        raise SettingError(
+            f"The attack that is installed as {name!r} has the name {attack.name[:100]!r}; expected the same "
+            "name. Correct the entry point, or remove the package that brings it."
+        )
+    return attack
 
 
 def make(attack: str | Attack, **parameters: Any) -> Attack:

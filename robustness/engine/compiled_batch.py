@@ -10,6 +10,7 @@ from keras import ops, tree
 
 from robustness import backend
 from robustness.contract.attack import Attack
+from robustness.contract.foreign_code import calling, first_state, next_state
 from robustness.contract.look import Look
 from robustness.contract.task import Task, where_rows
 from robustness.engine.batch_size import row_bytes
@@ -125,7 +126,8 @@ class CompiledBatch:
             "step": ops.zeros_like(aims),
         }
         task = self.task(arrays)
-        begun = {"task": arrays, "own": self.attack.init(task), "blind": 0 * aims}
+        own = first_state(self.attack, self.threat.norm, task)
+        begun = {"task": arrays, "own": own, "blind": 0 * aims}
         if not self._closest:
             # The best point is the one that the last step evaluated.
             return begun
@@ -145,7 +147,7 @@ class CompiledBatch:
         """
         task = self.task(state["task"])
         look = self.make_look(task, state["task"]["input"])
-        own = self.attack.step(task, state["own"], look)
+        own = next_state(self.attack, self.threat.norm, task, state["own"], look)
         point, distance, reached = look.verdict()
         # Counted in Python while tracing: the passes are the same for every row.
         self.passes = (look.forward, look.backward)
@@ -187,17 +189,20 @@ class CompiledBatch:
         return ops.while_loop(more, once, start)
 
     def _round_rows(self, rows: State, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
+        norm = self.threat.norm
         images = ops.cast(ops.take(rows["images"], index, axis=0), "float32")
         delta = ops.take(points, index, axis=0) - images
         finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
         if self._closest:
-            delta = self.threat.norm.fill_budget(delta, radius)
+            with calling("fill_budget", norm):
+                delta = norm.fill_budget(delta, radius)
         mask = self.input.mask(
             tree.map_structure(lambda x: ops.take(x, index, axis=0), rows["input"])
         )
         low, high = room(images, mask)
-        grid = images + self.threat.norm.to_grid(delta, radius, low, high)
+        with calling("to_grid", norm):
+            grid = images + norm.to_grid(delta, radius, low, high)
         return ops.cast(grid, "uint8"), finite
 
     def prepare(self) -> None:

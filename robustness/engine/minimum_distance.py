@@ -22,6 +22,7 @@ from robustness.engine.compiled_batch import CompiledBatch, State
 from robustness.engine.refinement import CLOSE, FINE, NOTHING, Refining, seek
 from robustness.numerics.pixel_lattice import Lattice
 from robustness.optimization.bracketing import Bracket
+from robustness.threat.norms.measuring import distance
 from robustness.threat.threat import Threat
 
 
@@ -195,7 +196,7 @@ class MinimumDistanceProgram:
         files = self._pool.rounded_pictures(state, state["best"]["point"], radii)
         gaps = [s for s, a in attempts.items() if not a.flip and not a.failure]
         for (slot, radius), file in zip(radii.items(), files, strict=True):
-            size = norm.distance(attempts[slot].progress.example.pixels, file)
+            size = distance(norm, attempts[slot].progress.example.pixels, file)
             if size * CLOSE < radius:
                 gaps.append(slot)
         return gaps

@@ -6,7 +6,7 @@ source that cannot be used as a whole raises `ImagesError`.
 """
 
 from robustness.images.arrays import from_arrays
-from robustness.images.entries import Entry, Picture, Source
+from robustness.images.entries import Entry, Picture, Source, readable, unreadable
 from robustness.images.selection import select
 from robustness.images.source_kinds import SourceKind, SourceOptions
 from robustness.images.sources import open_source
@@ -23,6 +23,8 @@ __all__ = [
     "Stream",
     "from_arrays",
     "open_source",
+    "readable",
     "select",
     "tallied",
+    "unreadable",
 ]

@@ -14,6 +14,7 @@ from robustness import plugins
 from robustness.errors import ImagesError, RobustnessError, SettingError
 from robustness.files.remote import BYTES
 from robustness.images.entries import Source
+from robustness.images.foreign_source import calling, checked
 from robustness.images.streams import Stream, spooled
 
 CACHE_BYTES = BYTES
@@ -126,8 +127,11 @@ def opened(kind: SourceKind, given: object, options: SourceOptions) -> Source:
             f"{_word(given)} has no columns, and a label column ({options.label_column!r}) was given; "
             f"expected {forms}. Leave it out."
         )
+    foreign = _foreign_name(kind)
     try:
-        source = kind.open(given, options)
+        source = (
+            _open_foreign(foreign, kind, given, options) if foreign else kind.open(given, options)
+        )
     except RobustnessError:
         raise
     except (OSError, MemoryError, ValueError) as error:
@@ -137,6 +141,28 @@ def opened(kind: SourceKind, given: object, options: SourceOptions) -> Source:
     if isinstance(source, Stream):
         return spooled(source, options.class_names, options.cache_bytes)
     return source
+
+
+def _foreign_name(kind: SourceKind) -> str:
+    """The name under which another package brings the kind; "" for a kind of the toolkit."""
+    names = [name for name, known in _survey()[0].items() if known is kind]
+    return next((name for name in names if not plugins.is_own(plugins.SOURCES, name)), "")
+
+
+def _open_foreign(
+    name: str, kind: SourceKind, given: object, options: SourceOptions
+) -> Source | Stream:
+    """What a kind of another package opens, checked; ImagesError whatever it raises."""
+
+    def opens() -> Source | Stream:
+        try:
+            return kind.open(given, options)
+        except (OSError, ValueError) as error:
+            raise ImagesError(
+                f"{_word(given)} cannot be read ({error}); expected {kind.form}."
+            ) from error
+
+    return checked(name, calling(name, f"to open {_word(given)}", opens))
 
 
 def further_forms() -> str:

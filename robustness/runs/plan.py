@@ -10,6 +10,7 @@ from typing import Any
 from robustness.configuration.choices import EVIDENCE, MAX_SEED, MAX_SLOTS
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Resolved
+from robustness.contract.foreign_code import farthest
 from robustness.errors import SettingError
 from robustness.runs.records import keeps_pictures
 from robustness.runs.schema import (
@@ -139,7 +140,7 @@ class Plan:
         counted = [a for a in self.attacks if not a.baseline] or list(self.attacks)
         budgets = []
         for epsilon in self.threat.epsilons:
-            far = {a.label: a.farthest(norm, epsilon, shape) for a in self.attacks}
+            far = {a.label: farthest(a, norm, epsilon, shape) for a in self.attacks}
             short = {label: d for label, d in far.items() if not norm.covers(d, epsilon)}
             budgets.append(
                 EpsilonBudget(

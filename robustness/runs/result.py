@@ -125,7 +125,9 @@ class AuditResult:
         for column in ("label", "clean_class", "adversarial_class"):
             frame[column] = frame[column].map(names)
         norm = described(str(self._manifest.config.norm))
-        return frame[[*_COLUMNS, *([norm.column] if has_own_column(norm) else [])]]
+        # A run without flips stores no distances, so that its outcomes lack the column of the norm.
+        own = [norm.column] if has_own_column(norm) else []
+        return frame.reindex(columns=[*_COLUMNS, *own])
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
         """Write a report.

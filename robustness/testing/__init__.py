@@ -1,4 +1,4 @@
-"""Checks for authors of attacks: `check_attack`, `checks`, `parametrize_with_checks`.
+"""Checks of attacks (`check_attack`, `checks`, `parametrize_with_checks`) and norms (`check_norm`).
 
 Names are imported on first use, since importing TensorFlow takes seconds.
 """
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
         checks,
         parametrize_with_checks,
     )
+    from robustness.testing.norm_checks import check_norm
 
-__all__ = ["Check", "check_attack", "checks", "parametrize_with_checks"]
+__all__ = ["Check", "check_attack", "check_norm", "checks", "parametrize_with_checks"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'robustness.testing' has no attribute {name!r}")
-    value = getattr(import_module("robustness.testing.contract_checks"), name)
+    module = "norm_checks" if name == "check_norm" else "contract_checks"
+    value = getattr(import_module(f"robustness.testing.{module}"), name)
     globals()[name] = value
     return value
 

@@ -38,16 +38,27 @@ def declaration_fault(attack: Any) -> str:
     missing = [n for n in ("name", "paper", "norms") if not getattr(cls, n, None)]
     if missing:
         return f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables."
-    unknown = [n for n in cls.norms if n not in norms.names()]
-    if unknown:
-        return f"norms {', '.join(unknown)} are not known; expected some of {', '.join(norms.names())}."
-    if cls.knowledge not in ("white-box", "score", "decision"):
-        return f"knowledge is {cls.knowledge!r}; expected white-box, score or decision."
+    if unlike := _unlike_declaration(cls):
+        return unlike
     try:
         if isinstance(attack, type):
             attack()
     except (SettingError, TypeError) as error:
         return f"it cannot be created without arguments ({error}); give every parameter a default."
+    return ""
+
+
+def _unlike_declaration(cls: type[Attack]) -> str:
+    """The fault of a declaration that has a value."""
+    if not isinstance(cls.norms, tuple):
+        return f"norms is {cls.norms!r}; expected a tuple of names, such as ('linf',)."
+    unknown = [n for n in cls.norms if n not in norms.names()]
+    if unknown:
+        return f"norms {', '.join(unknown)} are not known; expected some of {', '.join(norms.names())}."
+    if cls.knowledge not in ("white-box", "score", "decision"):
+        return f"knowledge is {cls.knowledge!r}; expected white-box, score or decision."
+    if cls.seeks not in ("any", "closest"):
+        return f"seeks is {cls.seeks!r}; expected any or closest."
     return ""
 
 

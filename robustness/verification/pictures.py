@@ -16,6 +16,7 @@ from robustness.images.png import open_png
 from robustness.runs.records import ImageRow
 from robustness.runs.store import Run
 from robustness.threat.norms import NORMS, Norm, has_own_column, parse
+from robustness.threat.norms.measuring import distance
 from robustness.verification.rows import (
     BUDGET,
     DISTANCE,
@@ -133,7 +134,7 @@ def measured(before: np.ndarray, after: np.ndarray, norm: Norm | None = None) ->
     again = {known.column: known.recount(before, after) for known in NORMS.values()}
     again["components"] = float(np.count_nonzero(after.astype(np.float64) - before))
     if norm is not None and has_own_column(norm):
-        again[norm.column] = norm.recount(before, after)
+        again[norm.column] = distance(norm, before, after, "recount")
     return dict(sorted(again.items()))
 
 
@@ -186,7 +187,7 @@ def flip(
     if differing:
         said = f"Measured again, {'; '.join(differing)}."
         yield fault(DISTANCE, said, image, row, file=name)
-    yield from over_budget(claims, image, row, norm.recount(before, after), name)
+    yield from over_budget(claims, image, row, distance(norm, before, after, "recount"), name)
     yield from outside(claims, image, row, pictures, before, after)
 
 
@@ -202,7 +203,7 @@ def step(
         yield fault(FILE, f"The file of step {row['step']} {wrong}.", image, row, file=name)
     before, after = pictures.pixels(image.png), pictures.pixels(name)
     if before is not None and after is not None and before.shape == after.shape:
-        far = parse(claims.norm).recount(before, after)
+        far = distance(parse(claims.norm), before, after, "recount")
         yield from over_budget(claims, image, row, far, name)
         yield from outside(claims, image, row, pictures, before, after)
 

@@ -33,6 +33,14 @@ KNOWN: dict[str, Norm] = {norm.name: norm for norm in BUILT_IN}
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _COLUMNS = {*NORMS, "components"}
+COLUMNS_OF_TABLES = frozenset(
+    {
+        *("attack", "backward", "components", "confidence", "digest", "entry", "epsilon", "float"),
+        *("forward", "height", "image", "key", "label", "name", "note", "norm", "png", "position"),
+        *("reached", "reason", "restart", "side", "status", "step", "upload", "width"),
+    }
+)
+"""Words that no norm has for a name: the tables of a run and `outcomes.csv` have columns of these names."""
 _reported: set[str] = set()
 
 
@@ -51,8 +59,8 @@ def register(norm: Norm) -> Norm:
     Raises
     ------
     SettingError
-        It is not a `Norm`, its name is not made of lower-case words, digits and hyphens, or another class is
-        registered under the name.
+        It is not a `Norm`, its name is not made of lower-case words, digits and hyphens or is that of another
+        column of the tables, or another class is registered under the name.
     """
     if not isinstance(norm, Norm):
         raise SettingError(
@@ -64,6 +72,11 @@ def register(norm: Norm) -> Norm:
         raise SettingError(
             f"The norm {type(norm).__name__} has the name {str(name)[:100]!r}; expected lower-case words, "
             'digits and hyphens, such as "l2-luma".'
+        )
+    if name in COLUMNS_OF_TABLES:
+        raise SettingError(
+            f"The norm {type(norm).__name__} has the name {name!r}, which is that of another column of the "
+            "tables; give it another name."
         )
     known = KNOWN.get(name)
     if known is not None and type(known) is not type(norm):

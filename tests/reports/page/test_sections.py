@@ -44,6 +44,10 @@ def broken(page: PageData) -> Section:
     raise RuntimeError("<b>no tables</b>")
 
 
+def leaves(page: PageData) -> Section:
+    raise SystemExit(0)
+
+
 def undefined(page: PageData) -> Section:
     return Section("undefined", "Undefined", "<p>{{ no_such_variable }}</p>")
 
@@ -98,6 +102,7 @@ def test_a_section_of_a_plug_in_is_shown_with_its_entry(mixed: Path, install) ->
     ("name", "reason"),
     [
         ("broken", "RuntimeError: &lt;b&gt;no tables&lt;/b&gt;"),
+        ("leaves", "SystemExit: 0"),
         ("undefined", "&#39;no_such_variable&#39; is undefined"),
         ("twice", "anchor &#39;findings&#39; is taken"),
         ("text", "returned str; expected a Section or None"),

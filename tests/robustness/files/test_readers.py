@@ -570,13 +570,15 @@ def raises(run, path=None): raise ValueError("of its own\\nand more")
 def leaves(run, path=None): sys.exit(7)
 def denied(run, path=None): raise PermissionError(13, "no")
 def fine(run, path=None): return run
+def nothing(run, path=None): return None
+def elsewhere(run, path=None): return "no/such/file"
 """
 
 
 @pytest.fixture
 def failing(tmp_path, monkeypatch):
     (tmp_path / "plug_in_writers.py").write_text(FAILING)
-    names = ("raises", "leaves", "denied", "fine")
+    names = ("raises", "leaves", "denied", "fine", "nothing", "elsewhere")
     install(tmp_path, "wr", plugins.REPORTS, **{n: f"plug_in_writers:{n}" for n in names})
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
@@ -593,6 +595,16 @@ def test_a_failing_report_is_a_one_sentence_error(failing, tmp_path, kind, said)
     ) as caught:
         plugins.writer(kind)(tmp_path, None)
     assert "\n" not in str(caught.value) and caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "returned"), [("nothing", "None"), ("elsewhere", "'no/such/file'")]
+)
+def test_a_report_that_writes_no_file_is_an_error(failing, tmp_path, kind, returned):
+    with pytest.raises(
+        RunError, match=rf"'{kind}' \(plug_in_writers:{kind}\) returned {returned}; expected"
+    ):
+        plugins.writer(kind)(tmp_path, None)
 
 
 def test_failing_reports_do_not_stop_the_others(failing, tmp_path, capsys):

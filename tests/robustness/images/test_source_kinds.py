@@ -206,3 +206,24 @@ def test_the_example_of_the_page_is_a_kind(plugged):
     pixels = source.read(source.entries()[5], (16, 16, 3)).pixels
     assert pixels is not None
     assert (pixels[5] == 255).all() and pixels.sum() == 16 * 3 * 255
+
+
+def test_the_example_of_a_source_reads_any_picture(plugged, tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "adding-a-source.md").read_text()
+    code = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    made: dict[str, Any] = {}
+    exec(code, made)
+    plugged(npy=made["NPY"])
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    np.save(tmp_path / "a.npy", pixels)
+    (tmp_path / "b.npy").write_text("no array")
+    (tmp_path / "labels.json").write_text('{"b.npy": "dog", "a.npy": "cat"}')
+    source = open_source(tmp_path)
+    assert (source.class_names, len(source.entries())) == (("cat", "dog"), 2)
+    first, second = (source.read(entry, (4, 4, 3)) for entry in source.entries())
+    assert (first.pixels == pixels).all()
+    assert second.pixels is None and "It cannot be read" in second.reason
+    assert source.read(source.entries()[0], (8, 8, 3)).reason == "It has the shape (4, 4, 3)."
+    (tmp_path / "labels.json").write_text("{")
+    with pytest.raises(ImagesError, match=r"cannot be read .*expected a folder of .npy files"):
+        open_source(tmp_path)

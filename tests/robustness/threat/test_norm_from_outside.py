@@ -70,6 +70,22 @@ def test_every_flip_has_its_distance_in_the_norm_within_the_budget(registered, r
 
 
 @pytest.mark.slow
+def test_a_run_without_flips_has_the_column_of_the_norm_too(registered, tmp_path):
+    pictures = np.full((2, 12, 12, 3), 90, np.uint8)
+    result = robustness.audit(
+        CLASSIFIER,
+        pictures,
+        out=tmp_path / "run",
+        attacks=[PGD(steps=1)],
+        epsilons=[1],
+        norm=NORM.name,
+    )
+    frame = result.to_frame()
+    assert "flipped" not in set(frame["status"])
+    assert frame["l2-luma"].isna().all()
+
+
+@pytest.mark.slow
 def test_verify_measures_distances_in_the_norm(registered, run):
     with Run.open(run) as opened:
         found = verify(opened, CLASSIFIER)
