@@ -134,14 +134,17 @@ def _stairs(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return corners
 
 
-def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
-    """An empty chart of shares over `what`, 0 to `end`; space for names unless a line is `alone`."""
+def _shares_over(what: str, end: float, says: str, alone: bool, *, whole: bool = False) -> Axes:
+    """An empty chart of shares over `what`, 0 to `end`; space for names unless a line is `alone`.
+
+    `whole` says that there is nothing between whole numbers.
+    """
     drawing = Drawing(WIDTH, HEIGHT, says)
     right = WIDTH - (16 if alone else _ROOM)
     axes = Axes(drawing, (44, 14, right, HEIGHT - 44), (0, end), (0, 1))
     axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
-    ticks = round_ticks(end)
-    axes.ticks_across(ticks, [f"{v:,g}" for v in ticks])
+    ticks = [v for v in round_ticks(end) if not whole or v.is_integer()]
+    axes.ticks_across(ticks, [f"{v:,.12g}" for v in ticks])
     drawing.text((44 + right) / 2, HEIGHT - 6, what, "axis", "middle")
     return axes
 
@@ -197,7 +200,8 @@ def course(courses: Sequence[Course], attacks: Sequence[str]) -> Markup:
         f"{c.attack}: {percent(c.points[-1][1])} after {c.points[-1][0]:g}" for c in courses
     )
     alone = len(courses) <= 1
-    axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {description}.", alone)
+    says = f"Share of images flipped over {unit}. {description}."
+    axes = _shares_over(unit, end, says, alone, whole=True)
     drawing = axes.drawing
     labels = []
     for one in courses:

@@ -6,6 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -58,6 +59,19 @@ def test_medians_and_distances_match_the_rows(folder: Folder, mixed: Path) -> No
         assert distance.low == pytest.approx(min(values))
         assert distance.median == pytest.approx(statistics.median(values))
         assert distance.high == pytest.approx(max(values))
+
+
+def test_the_noise_is_that_of_pictures_of_their_own_size(folder: Folder) -> None:
+    rng, noise = np.random.default_rng(5), []
+    folder.manifest["model"]["input_shape"] = [8, 8, 3]
+    for number, side in enumerate((8, 24, 40)):
+        before, after = folder.flip(f"{number}.png", rng=rng, side=side)
+        noise.append(10 * np.log10(255**2 / np.mean((after.astype(float) - before) ** 2)))
+        if side != 8:
+            sizes = {"image": f"{number}.png", "height": side, "width": side}
+            folder.rows["sizes"].append(sizes)
+    (found,) = [d for d in summary_of(folder.write()).distances if d.unit == "dB"]
+    assert (found.low, found.median, found.high) == pytest.approx(sorted(noise))
 
 
 def test_the_verdict_of_the_article_is_reproduced(folder: Folder) -> None:
@@ -204,6 +218,29 @@ def test_the_summary_is_json_for_any_number_of_steps(
     found = summary_of(folder.write())
     (course,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["courses"]
     assert course["every_step"] is every
+
+
+@pytest.mark.parametrize(("knowledge", "backward"), [("white-box", 20), ("decision", 0)])
+def test_the_closest_point_has_a_course_by_steps_only(
+    folder: Folder, knowledge: str, backward: int
+) -> None:
+    """Its passes stand in the row of the smallest epsilon, at which an image may not flip yet."""
+    (attack,) = folder.manifest["config"]["attacks"]
+    attack |= {"seeks": "closest", "knowledge": knowledge}
+    for key, first, step in (("a", 1.0, 6), ("b", 2.0, 9), ("c", 4.0, 20)):
+        folder.image(key)
+        for epsilon in (1.0, 2.0, 4.0):
+            passes = {"forward": 40, "backward": backward} if epsilon == 1 else {"forward": 0}
+            status = "flipped" if epsilon >= first else "robust"
+            row = {"backward": 0, **passes} | ({"step": step} if status == "flipped" else {})
+            folder.outcome(key, status, epsilon, **row)
+    found = summary_of(folder.write()).courses
+    if not backward:
+        assert not found
+        return
+    (course,) = found
+    assert (course.unit, course.total, course.by_half) == ("steps", 3, 2 / 3)
+    assert course.points == ((6, 1 / 3), (9, 2 / 3), (20, 1))
 
 
 def test_to_dict_is_strict_json(mixed: Path, folder: Folder) -> None:
