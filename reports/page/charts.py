@@ -12,7 +12,7 @@ from markupsafe import Markup
 from robustness.numerics.intervals import Share
 from robustness.reports.page.svg import Axes, Drawing
 from robustness.reports.summary.breakdown import Course
-from robustness.reports.wording import percent, percent_range, shorten, signed
+from robustness.reports.wording import exact, percent, percent_range, shorten, signed
 from robustness.runs import smallest_epsilon
 
 WIDTH, HEIGHT = 460.0, 268.0
@@ -88,7 +88,7 @@ def curve(
     """
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
-    description = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
+    description = "; ".join(f"epsilon {exact(e)}: {percent(s.share)}" for e, s in points)
     alone = len(lines) <= 1
     axes = _shares_over(
         f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {description}.", alone
@@ -106,14 +106,14 @@ def curve(
         look = _series(number)
         drawing.path(_stairs(ends), f"line {look} dash{number % 4}")
         for (x, y), (e, v) in zip(ends[1:], measured, strict=True):
-            drawing.dot(x, y, 2.4, f"{look} point", f"{line.name}, {e:g}: {percent(v)}")
+            drawing.dot(x, y, 2.4, f"{look} point", f"{line.name}, {exact(e)}: {percent(v)}")
         labels.append(Label(*ends[-1], shorten(line.name, 17), look))
     for (x, _), (_, s) in zip(places[1:], points, strict=True):
         if s.low is not None and s.high is not None:
             drawing.line(x, axes.y(s.low), x, axes.y(s.high), "whisker")
     drawing.dot(*begin, 3.5, "worst-dot", f"0: {percent(start)}")
     for (x, y), (e, s) in zip(places[1:], points, strict=True):
-        tip = f"{e:g}: {percent(s.share)} ({percent_range(s.low, s.high)})"
+        tip = f"{exact(e)}: {percent(s.share)} ({percent_range(s.low, s.high)})"
         drawing.dot(x, y, 3.5, "worst-dot", tip)
     # A falling curve leaves the upper right free, a rising one the lower right.
     _marked(axes, [m for m in marks if 0 <= m.at <= end], end, from_top=start > 0)
@@ -306,7 +306,7 @@ def deltas(histogram: pd.DataFrame) -> Markup:
             if not value or not part:
                 continue
             x = axes.x(value) - slot / 2 + place * each
-            says = f"{value:+g} in {name}: {percent(float(part))}"
+            says = f"{signed(int(value))} in {name}: {percent(float(part))}"
             height = axes.box[3] - axes.y(float(part))
             drawing.rect(x, axes.y(float(part)), max(0.6, each - 0.6), height, f"bar {name}", says)
     drawing.line(axes.box[0], axes.box[3], axes.box[2], axes.box[3], "base")

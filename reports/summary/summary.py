@@ -161,6 +161,18 @@ class Summary:
         return any(rate.tally.settled for rate in self.rates)
 
     @property
+    def picture_size(self) -> str:
+        """At which size pictures were attacked, in words."""
+        if self.deployed is not None and self.deployed.at_full_size:
+            return "at their own size, before the pipeline"
+        return "at the input size of the model"
+
+    @property
+    def uploaded(self) -> str:
+        """The format of the files that were judged, in words: `PNG`, `JPEG, quality 90, 4:2:0`."""
+        return "PNG" if self.deployed is None else self.deployed.upload
+
+    @property
     def norm(self) -> str:
         """The name of the norm."""
         return self.config.norm or "unknown norm"

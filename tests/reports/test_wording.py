@@ -73,3 +73,26 @@ def test_every_budget_is_explained_with_its_epsilon(norm: str) -> None:
     assert ("Epsilon 2.5 (acts as 2): " if whole else "Epsilon 2.5: ") in said
     assert said.count("2" if whole else "2.5") >= 2
     assert wording.meaning("flip rate", norm, None) == ""
+
+
+def test_a_targeted_run_does_not_call_every_wrong_class_a_flip() -> None:
+    """An image that gets a third class counts as robust, and is not classified correctly after."""
+    robust = wording.meaning("robust accuracy", "linf", 4, goal="targeted at dog")
+    assert "moves to its target (targeted at dog)" in robust
+    assert "after every attack" not in robust
+    flips = wording.meaning("flip rate", "linf", 4, goal="targeted at dog")
+    assert "some attack moves to its target (targeted at dog)" in flips
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "shown"),
+    [
+        ("l2", 2000.5, "2,000.5"),
+        ("l0", 2000.5, "2,000.5 (acts as 2,000)"),
+        ("l1", 1_234_567.0, "1,234,567"),
+        ("linf", 4.0, "4"),
+    ],
+)
+def test_an_epsilon_keeps_all_its_digits(norm: str, epsilon: float, shown: str) -> None:
+    assert wording.budget(norm, epsilon) == shown
+    assert wording.exact(epsilon) == shown.partition(" ")[0]

@@ -176,7 +176,12 @@ def _course_sentence(course: Course) -> str:
 
 
 def random_baseline(summary: Summary) -> RandomBaseline | None:
-    """Return what random changes flip: those of the run and of D16; None without either."""
+    """Return what random changes flip: those of the run and of D16; None without either.
+
+    Also None without a norm: an epsilon then has the unit of its attack, so that attacks do not compare.
+    """
+    if not described(summary.norm).measures:
+        return None
     rows = tuple(row for row in summary.attacked if row.baseline)
     sentences = tuple(
         d.sentence for d in summary.diagnostics if d.id == "D16" and d.status != "skipped"
