@@ -300,7 +300,7 @@ def test_flips_by_noise_come_from_the_diagnostic_without_noise_attack(folder: Fo
 
 def test_without_a_norm_attacks_are_not_compared_with_random_changes(folder: Folder) -> None:
     """An epsilon is degrees for one attack and a severity for another."""
-    attacks = [
+    attacks: list[dict[str, Any]] = [
         {"name": name, "label": name, "knowledge": "decision", "parameters": {}}
         for name in ("spatial", "corruptions")
     ]
