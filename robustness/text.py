@@ -6,6 +6,7 @@ of the toolkit.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import date
@@ -52,7 +53,10 @@ def shorten(text: str, most: int = 48) -> str:
     if len(text) <= most:
         return text
     tail = most // 2 - 1
-    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+    # No part of a code is left on either side.
+    before = re.sub(r"⟨[U+0-9A-F]*$", "", text[: most - tail - 1])
+    after = re.sub(r"^[U+0-9A-F]*⟩", "", text[-tail:])
+    return f"{before}…{after}"
 
 
 def listed(names: Iterable[str]) -> str:

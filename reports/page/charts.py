@@ -102,6 +102,8 @@ def curve(
     labels = [] if alone else [Label(*places[-1], "all together", "strong")]
     for number, line in enumerate([] if alone else lines):
         measured = [(e, s.share) for e, s in line.points if s.share is not None]
+        if not measured:
+            continue
         ends = [begin, *((axes.x(e), axes.y(v)) for e, v in measured)]
         look = _series(number)
         drawing.path(_stairs(ends), f"line {look} dash{number % 4}")
@@ -319,7 +321,7 @@ def _legend(drawing: Drawing, x: float, entries: Sequence[tuple[str, str]]) -> N
     for name, look in entries:
         drawing.rect(x, 2, 9, 9, look)
         drawing.text(x + 14, 10, name, "tick")
-        x += 32 + 6.4 * len(name)
+        x += 32 + 7.2 * len(name)
 
 
 def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -28,6 +28,13 @@ def test_stacked_combining_marks_are_limited() -> None:
     assert sum(character == "\u0301" for character in shown) == 3
 
 
+def test_shorten_leaves_no_part_of_a_code() -> None:
+    for most in range(8, 40):
+        cut = wording.shorten("cat 1\u200d2\u200d3\u200d4\u200d dog", most)
+        assert len(cut) <= most
+        assert cut.count("⟨U+200D⟩") == cut.count("⟨") == cut.count("⟩")
+
+
 def test_shorten_keeps_both_ends() -> None:
     text = "start" + "x" * 300 + ".jpg"
     shown = wording.shorten(text, 40)

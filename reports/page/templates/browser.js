@@ -742,7 +742,7 @@
     box.append(draw("line", { class: "base", x1: left, x2: W - right, y1: bottom, y2: bottom }));
     const every = Math.ceil(slots / 13);
     for (let d = -end, i = 0; d <= end; d += bin, i += 1) if (((d / bin) % every) === 0) text(left + slot * (i + 0.5), bottom + 17, signed(d), "tick", "middle");
-    text((left + W - right) / 2, H - 4, "change in counts; components that kept their value are left out", "axis", "middle");
+    text((left + W - right) / 2, H - 4, "change in counts; unchanged components are left out", "axis", "middle");
     $("case-histogram").replaceChildren(box);
   };
   const measures = () => {

@@ -64,6 +64,14 @@ def test_a_course_has_no_ticks_between_steps() -> None:
         assert all("." not in tick for tick in ticks)
 
 
+def test_an_attack_without_a_measured_point_has_no_line_and_no_name() -> None:
+    """Its name beside the share at epsilon 0 would look like a line along the top."""
+    worst = Line("all", ((2.0, Share.of(4, 10)),))
+    svg = str(charts.curve([worst, Line("idle", ())], worst, "counts", 1.0, "Robust accuracy"))
+    assert "idle" not in svg
+    assert "series1" not in svg
+
+
 def test_a_curve_is_level_between_measured_epsilons() -> None:
     for svg, looks in (
         (drawn("pgd"), ["line worst"]),
