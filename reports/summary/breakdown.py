@@ -65,7 +65,7 @@ class Course:
     """The progress of an attack: (steps or passes, share of the images it ran on that flipped by then).
 
     Every image counts at its smallest epsilon. `by_half` is the share of all flips after half of
-    the steps or passes. `every_step` says that each image took all steps, so that the course is empty.
+    the steps or passes. `every_step` says that all flips came at the same one after the first, so that the course is empty.
     """
 
     attack: str
@@ -194,15 +194,15 @@ def _at_last(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
 def courses(config: Settings, outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
     """Return the course of each attack that flipped an image; white-box by steps, else by passes.
 
-    An attack that seeks the closest point goes on after a flip, and its passes are those of all epsilons
-    together: it has no course by passes.
+    An attack that seeks the closest point has none: it goes on after its first flip, and only the closest
+    one is recorded.
     """
     closest = {entry.title for entry in config.attacks if entry.seeks == "closest"}
-    found = (_course(outcomes, label, closest=label in closest) for label in attacks)
+    found = (_course(outcomes, label) for label in attacks if label not in closest)
     return tuple(course for course in found if course is not None)
 
 
-def _course(outcomes: pd.DataFrame, label: str, *, closest: bool) -> Course | None:
+def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
     mine = outcomes[outcomes["attack"] == label]
     frame = metrics.carried(mine, spared=False)
     ran = frame[frame["status"] != metrics.SETTLED].drop_duplicates("image", keep="last")
@@ -212,11 +212,7 @@ def _course(outcomes: pd.DataFrame, label: str, *, closest: bool) -> Course | No
     if flips.empty:
         return None
     passes = flips["forward"] + flips["backward"]
-    # The closest point is sought once, and its passes stand in the row of the smallest epsilon.
-    backward = (mine if closest else flips)["backward"].sum()
-    by_steps = bool(backward > 0 and flips["step"].notna().all())
-    if closest and not by_steps:
-        return None
+    by_steps = bool(flips["backward"].sum() > 0 and flips["step"].notna().all())
     when = (flips["step"] if by_steps else passes).to_numpy(dtype="float64")
     when = np.sort(when[np.isfinite(when)])
     if not len(when) or not total:

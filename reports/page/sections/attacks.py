@@ -50,6 +50,8 @@ class RandomBaseline:
         How many images flip under random changes, and under no attack that ran on them.
     unasked
         How many images that random changes flip the attacks did not run on.
+    aimed
+        Whether the run has attacks beside the random ones.
     sentences
         What diagnostic D16 says.
     """
@@ -58,6 +60,7 @@ class RandomBaseline:
     best: Share | None
     only: int
     unasked: int
+    aimed: bool
     sentences: tuple[str, ...]
 
 
@@ -166,7 +169,7 @@ def _course_sentence(course: Course) -> str:
     name, last = wording.shorten(course.attack, 60), course.points[-1][0]
     unit = {"steps": "step", "passes": "pass"}[course.unit]
     if course.every_step:
-        return f"{name} is judged only after its last {unit}, so all its flips are at {last:g}."
+        return f"{name}: every flip came at {unit} {last:g}."
     if last <= 1:
         return f"{name}: every flip came within the first {unit}."
     return (
@@ -199,5 +202,6 @@ def random_baseline(summary: Summary) -> RandomBaseline | None:
         best=max(complete, key=lambda rate: rate.share or 0.0, default=None),
         only=len(only),
         unasked=len(flipped) - len(only) if aimed else 0,
+        aimed=bool(aimed),
         sentences=sentences,
     )

@@ -463,7 +463,7 @@
     if (one.attack >= 0) fact(facts, "Attack", bdi(shorten(D.attacks[one.attack], 60)));
     if (one.label !== null) fact(facts, "Labelled", bdi(shorten(className(one.label), 40)));
     if (one.epsilon !== null) fact(facts, one.status === "flipped" ? "Flips within" : "Attacked up to", number(one.epsilon));
-    if (one.step !== null) fact(facts, "First flip at step", number(one.step));
+    if (one.step !== null) fact(facts, "Flip at step", number(one.step));
     if (one.passes) fact(facts, "Passes", one.backward ? `${number(one.forward)} forward, ${number(one.backward)} back` : `${number(one.forward)} forward`);
     if (one.restart) fact(facts, "Restart", number(one.restart));
     const wrong = [...new Set([one.original, one.flip].map((n) => D.problems[n]).filter(Boolean))];
