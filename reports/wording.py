@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from robustness.numerics.intervals import Share
-from robustness.text import first_few, listed, plural, shorten, visible
+from robustness.text import first_few, listed, percent, percent_range, plural, shorten, visible
 from robustness.threat.norms import described
 
-__all__ = ["first_few", "listed", "plural", "shorten", "visible"]
+__all__ = ["first_few", "listed", "percent", "percent_range", "plural", "shorten", "visible"]
 
 STATUSES = {
     "flipped": "flipped",
@@ -34,24 +34,6 @@ SHORT_STATUSES = {
 """The same where there is little room."""
 NOT_REACHED = "not flipped, but no attack could use the whole epsilon"
 """What `robust` means at an epsilon that no attack of a run could use."""
-
-
-def percent(share: float | None) -> str:
-    """Return a share as `97.0 %`; a dash for None. `0 %` and `100 %` appear only if exact."""
-    return "–" if share is None else f"{_hundred(share)} %"
-
-
-def _hundred(share: float) -> str:
-    if share in (0, 1):
-        return f"{100 * share:.0f}"
-    return f"{min(99.9, max(0.1, 100 * share)):.1f}"
-
-
-def percent_range(low: float | None, high: float | None, dash: str = "–") -> str:
-    """Return two shares as `97.0–100 %`; a dash if one is missing."""
-    if low is None or high is None:
-        return "–"
-    return f"{_hundred(low)}{dash}{_hundred(high)} %"
 
 
 def keep_units(text: str) -> str:

@@ -65,7 +65,7 @@ class Course:
     """The progress of an attack: (steps or passes, share of the images it ran on that flipped by then).
 
     Every image counts at its smallest epsilon. `by_half` is the share of all flips after half of
-    the steps or passes. `every_step` says that all flips came at the same one after the first, so that the course is empty.
+    the steps or passes. `every_step` says that all flips came at the same one, later than the first.
     """
 
     attack: str

@@ -103,3 +103,7 @@ def test_a_targeted_run_does_not_call_every_wrong_class_a_flip() -> None:
 def test_an_epsilon_keeps_all_its_digits(norm: str, epsilon: float, shown: str) -> None:
     assert wording.budget(norm, epsilon) == shown
     assert wording.exact(epsilon) == shown.partition(" ")[0]
+
+
+def test_a_share_that_is_not_a_number_is_a_dash() -> None:
+    assert wording.percent(float("nan")) == "–"
