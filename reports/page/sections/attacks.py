@@ -146,7 +146,9 @@ def median_text(median: MedianEpsilon | SmallestEpsilon) -> str:
     if fit is not None:
         ends = smallest_epsilon.reach(fit.low, fit.high)
         parts.append(f"by a logistic curve {wording.number(fit.median, 3)}, {ends}")
-    return ", ".join(parts) + (f" ({median.note})" if median.note else "")
+    # With a bracket the note is part of what is said.
+    unsaid = median.note if median.bracket_low is None else ""
+    return ", ".join(parts) + (f" ({unsaid})" if unsaid else "")
 
 
 def convergence(summary: Summary) -> list[ConvergenceChart]:

@@ -218,3 +218,12 @@ def test_numbers_stay_with_names_written_from_right_to_left(folder: Folder) -> N
     page = write_html(folder.write()).read_text(encoding="utf-8")
     assert f"<bdi>{names[0]}</bdi> 2, <bdi>{names[1]}</bdi> 1" in page
     assert f"<bdi>{names[0]}</bdi>, <bdi>{names[1]}</bdi>" in page
+
+
+def test_what_a_median_leaves_out_is_said_once(folder: Folder) -> None:
+    for number, status in enumerate(("flipped", "robust", "failed")):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", status)
+    page = write_html(folder.write()).read_text(encoding="utf-8")
+    (caption,) = re.findall(r"Median smallest epsilon:.*?</figcaption>", page, re.DOTALL)
+    assert caption.count("1 image left out, on which attacks failed") == 1
