@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from robustness.numerics.intervals import Share
-from robustness.text import first_few, listed, plural, shorten, visible
+from robustness.text import first_few, listed, percent, percent_range, plural, shorten, visible
 from robustness.threat.norms import described
 
-__all__ = ["first_few", "listed", "plural", "shorten", "visible"]
+__all__ = ["first_few", "listed", "percent", "percent_range", "plural", "shorten", "visible"]
 
 STATUSES = {
     "flipped": "flipped",
@@ -36,24 +36,6 @@ NOT_REACHED = "not flipped, but no attack could use the whole epsilon"
 """What `robust` means at an epsilon that no attack of a run could use."""
 
 
-def percent(share: float | None) -> str:
-    """Return a share as `97.0 %`; a dash for None. `0 %` and `100 %` appear only if exact."""
-    return "–" if share is None else f"{_hundred(share)} %"
-
-
-def _hundred(share: float) -> str:
-    if share in (0, 1):
-        return f"{100 * share:.0f}"
-    return f"{min(99.9, max(0.1, 100 * share)):.1f}"
-
-
-def percent_range(low: float | None, high: float | None, dash: str = "–") -> str:
-    """Return two shares as `97.0–100 %`; a dash if one is missing."""
-    if low is None or high is None:
-        return "–"
-    return f"{_hundred(low)}{dash}{_hundred(high)} %"
-
-
 def keep_units(text: str) -> str:
     """Keep percent signs on the line of their numbers, on a page: `3.5%` and `3.5 %` alike."""
     return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
@@ -66,6 +48,11 @@ def number(value: float | None, digits: int = 4) -> str:
     if float(value).is_integer() or abs(value) >= 10**digits:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
+
+
+def exact(value: float | None) -> str:
+    """Return a number that was given, such as an epsilon, with all its digits: `2,000.5`, `1,250,000`."""
+    return "–" if value is None else f"{value:,.12g}"
 
 
 def same_decimals(values: Iterable[float], digits: int = 3) -> list[str]:
@@ -89,7 +76,7 @@ def amount(value: float, singular: str, plural_form: str | None = None) -> str:
     """Return `1 count`, `2.5 counts`."""
     if float(value).is_integer():
         return plural(int(value), singular, plural_form)
-    return f"{value:g} {plural_form or singular + 's'}"
+    return f"{exact(value)} {plural_form or singular + 's'}"
 
 
 def seconds(value: float | None) -> str:
@@ -125,34 +112,48 @@ def settings(parameters: Mapping[str, object]) -> list[str]:
 def acts_as(norm: str, epsilon: float) -> str:
     """What follows an epsilon of which 8-bit files can use a part only: ` (acts as 76)` after 76.5."""
     used = described(norm).effective(epsilon)
-    return "" if used == epsilon else f" (acts as {used:g})"
+    return "" if used == epsilon else f" (acts as {exact(used)})"
 
 
 def budget(norm: str, epsilon: float) -> str:
     """An epsilon with what 8-bit files can use of it: `4`, `76.5 (acts as 76)`."""
-    return f"{epsilon:g}{acts_as(norm, epsilon)}"
+    return f"{exact(epsilon)}{acts_as(norm, epsilon)}"
 
 
 def size(norm: str, epsilon: float) -> str:
     """A budget in words, after the norm: `4 counts`, `30 pixels`, `an L2 distance of 100 counts`."""
     known = described(norm)
-    counts = amount(epsilon, *known.unit) if any(known.unit) else f"{epsilon:g}"
+    counts = amount(epsilon, *known.unit) if any(known.unit) else exact(epsilon)
     return known.budget(f"{counts}{acts_as(norm, epsilon)}")
 
 
-def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) -> str:
+def meaning(
+    name: str,
+    norm: str,
+    epsilon: float | None,
+    labelled: bool = True,
+    goal: str = "untargeted",
+) -> str:
     """What the large figure, called `name`, and its epsilon say, for a reader new to both; "" without."""
     known = described(norm)
     if epsilon is None or not known.meaning:
         return ""
+    whose = "correctly classified images" if labelled else "images"
+    if goal == "untargeted":
+        robust = "are classified correctly before and after every attack"
+        flips = (
+            f"{whose} that some attack flips"
+            if labelled
+            else "images whose class some attack changes"
+        )
+    else:
+        robust = f"are classified correctly and that no attack moves to its target ({goal})"
+        flips = f"{whose} that some attack moves to its target ({goal})"
     share = {
-        "robust accuracy": "Robust accuracy: the share of images that are classified correctly before and "
-        "after every attack.",
-        "flip rate": "Flip rate: the share of the correctly classified images that some attack flips."
-        if labelled
-        else "Flip rate: the share of the images whose class some attack changes.",
+        "robust accuracy": f"Robust accuracy: the share of images that {robust}.",
+        "flip rate": f"Flip rate: the share of the {flips}.",
     }[name]
-    used = f"{known.effective(epsilon):g}"
+    used = exact(known.effective(epsilon))
     return f"{share} Epsilon {budget(norm, epsilon)}: {known.meaning.format(used)}."
 
 

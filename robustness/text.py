@@ -6,6 +6,8 @@ of the toolkit.
 
 from __future__ import annotations
 
+import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import date
@@ -52,7 +54,10 @@ def shorten(text: str, most: int = 48) -> str:
     if len(text) <= most:
         return text
     tail = most // 2 - 1
-    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+    # No part of a code is left on either side.
+    before = re.sub(r"⟨[U+0-9A-F]*$", "", text[: most - tail - 1])
+    after = re.sub(r"^[U+0-9A-F]*⟩", "", text[-tail:])
+    return f"{before}…{after}"
 
 
 def listed(names: Iterable[str]) -> str:
@@ -76,6 +81,24 @@ def plural(count: int, singular: str, plural_form: str | None = None) -> str:
     plural_form : the noun for all other counts; by default `singular` with an s.
     """
     return f"{count:,} {singular if count == 1 else plural_form or singular + 's'}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as `97.0 %`; a dash for None and NaN. `0 %` and `100 %` appear only if exact."""
+    return "–" if share is None or math.isnan(share) else f"{_hundred(share)} %"
+
+
+def _hundred(share: float) -> str:
+    if share in (0, 1):
+        return f"{100 * share:.0f}"
+    return f"{min(99.9, max(0.1, 100 * share)):.1f}"
+
+
+def percent_range(low: float | None, high: float | None, dash: str = "–") -> str:
+    """Return two shares as `97.0–100 %`; a dash if one is missing."""
+    if low is None or high is None:
+        return "–"
+    return f"{_hundred(low)}{dash}{_hundred(high)} %"
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

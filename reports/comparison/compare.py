@@ -99,7 +99,9 @@ class Comparison:
     def sentence(self) -> str:
         """The comparison in short, at the epsilon where most outcomes differ (of several, the largest)."""
         if not self.differs:
-            return f"No difference: all {self.images:,} images have the same outcome in both runs."
+            all_of = wording.plural(self.images, "image has", "images have")
+            every = "all " if self.images > 1 else ""
+            return f"No difference: {every}{all_of} the same outcome in both runs."
         at = [p for p in self.pairings if p.epsilon is not None]
         # No robust accuracy is stated at an epsilon that no attack of a run could use.
         judged = [p for p in at if p.what in (ROBUST_ACCURACY, KEPT)] or at
@@ -108,13 +110,17 @@ class Comparison:
         flipped = sum(m.epsilon == most.epsilon for m in self.newly_flipped)
         robust = sum(m.epsilon == most.epsilon for m in self.newly_robust)
         return (
-            f"Of {wording.plural(self.images, 'image')}, {flipped:,} flip newly and {robust:,} no "
-            f"longer flip at epsilon {most.epsilon:g}. {most.sentence}"
+            f"Of {wording.plural(self.images, 'image')}, {flipped:,} {_flips(flipped)} newly and "
+            f"{robust:,} no longer {_flips(robust)} at epsilon {most.epsilon:g}. {most.sentence}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self) | {"sentence": self.sentence, "differs": self.differs}
+
+
+def _flips(count: int) -> str:
+    return "flips" if count == 1 else "flip"
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -213,7 +219,12 @@ def compared(a: Side, b: Side) -> Comparison:
         images=len(a.names),
         pairings=tuple(pairings),
         **{kind: tuple(changes) for kind, changes in moved.items()},
-        notes=(*_notes(a, b), *_undecided(a, b, epsilons), *_unreached(a, b, epsilons)),
+        notes=(
+            *_notes(a, b),
+            *_alone(a, b),
+            *_undecided(a, b, epsilons),
+            *_unreached(a, b, epsilons),
+        ),
         norm=_norm(a),
     )
 
@@ -283,6 +294,17 @@ def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
         for where, side in sides
         for budget in budgets.budgets(side.manifest, _norm(side), [epsilon])
         if not budget.reached
+    ]
+
+
+def _alone(a: Side, b: Side) -> list[str]:
+    """A sentence on the epsilons that one run has and the other has not, for each run that has some."""
+    sides = (("A", a, b), ("B", b, a))
+    alone = [(where, sorted(set(one.status) - set(other.status))) for where, one, other in sides]
+    return [
+        f"Not compared: epsilon {', '.join(wording.exact(e) for e in some)}, audited in {where} only."
+        for where, some in alone
+        if some
     ]
 
 

@@ -114,7 +114,7 @@ def _findings(summary: Summary) -> list[str]:
         (
             finding.severity.name,
             finding.weakness.title,
-            "–" if finding.epsilon is None else f"{finding.epsilon:g}",
+            "–" if finding.epsilon is None else wording.budget(summary.norm, finding.epsilon),
             wording.percent(finding.rate.share) if finding.rate else "–",
             ", ".join(f"`{m.id}`" for m in finding.weakness.maps),
         )

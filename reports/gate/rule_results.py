@@ -18,6 +18,7 @@ from robustness.reports.gate.rules import AT_LEAST, METRICS, Baseline, Rule, Sup
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import Tally
 from robustness.reports.summary.summary import Rate, Summary
+from robustness.runs import smallest_epsilon
 
 BASELINE = "no worse than baseline"
 _SLACK = 1e-12
@@ -62,7 +63,7 @@ def _unless_unreached(result: RuleResult, rule: Rule, summary: Summary) -> RuleR
     if limit is None or rule.metric == "clean_accuracy" or result.passed is False:
         return result
     if alone in limit.short:
-        why = f"{alone} reaches {limit.short[alone]:.4g} at most"
+        why = smallest_epsilon.limited(alone, limit.short[alone])
     elif alone or limit.reached:
         return result
     else:

@@ -139,7 +139,8 @@ def _nothing(summary: Summary) -> str:
         why = reasons(summary.skipped, images.selected)
         return f"Nothing was evaluated: no image could be read{f' ({why})' if why else ''}."
     if failed:
-        return f"Nothing was evaluated: the attacks failed on all {failed} images; each has its reason."
+        where = "the image, which" if failed == 1 else f"all {failed:,} images; each"
+        return f"Nothing was evaluated: the attacks failed on {where} has its reason."
     if not summary.labelled:
         return "Nothing was evaluated: no image was attacked."
     return "Nothing was evaluated: no image was classified correctly, so none was attacked."

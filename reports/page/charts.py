@@ -12,7 +12,7 @@ from markupsafe import Markup
 from robustness.numerics.intervals import Share
 from robustness.reports.page.svg import Axes, Drawing
 from robustness.reports.summary.breakdown import Course
-from robustness.reports.wording import percent, percent_range, shorten, signed
+from robustness.reports.wording import exact, percent, percent_range, shorten, signed
 from robustness.runs import smallest_epsilon
 
 WIDTH, HEIGHT = 460.0, 268.0
@@ -88,7 +88,7 @@ def curve(
     """
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
-    description = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
+    description = "; ".join(f"epsilon {exact(e)}: {percent(s.share)}" for e, s in points)
     alone = len(lines) <= 1
     axes = _shares_over(
         f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {description}.", alone
@@ -102,18 +102,20 @@ def curve(
     labels = [] if alone else [Label(*places[-1], "all together", "strong")]
     for number, line in enumerate([] if alone else lines):
         measured = [(e, s.share) for e, s in line.points if s.share is not None]
+        if not measured:
+            continue
         ends = [begin, *((axes.x(e), axes.y(v)) for e, v in measured)]
         look = _series(number)
         drawing.path(_stairs(ends), f"line {look} dash{number % 4}")
         for (x, y), (e, v) in zip(ends[1:], measured, strict=True):
-            drawing.dot(x, y, 2.4, f"{look} point", f"{line.name}, {e:g}: {percent(v)}")
+            drawing.dot(x, y, 2.4, f"{look} point", f"{line.name}, {exact(e)}: {percent(v)}")
         labels.append(Label(*ends[-1], shorten(line.name, 17), look))
     for (x, _), (_, s) in zip(places[1:], points, strict=True):
         if s.low is not None and s.high is not None:
             drawing.line(x, axes.y(s.low), x, axes.y(s.high), "whisker")
     drawing.dot(*begin, 3.5, "worst-dot", f"0: {percent(start)}")
     for (x, y), (e, s) in zip(places[1:], points, strict=True):
-        tip = f"{e:g}: {percent(s.share)} ({percent_range(s.low, s.high)})"
+        tip = f"{exact(e)}: {percent(s.share)} ({percent_range(s.low, s.high)})"
         drawing.dot(x, y, 3.5, "worst-dot", tip)
     # A falling curve leaves the upper right free, a rising one the lower right.
     _marked(axes, [m for m in marks if 0 <= m.at <= end], end, from_top=start > 0)
@@ -134,14 +136,17 @@ def _stairs(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return corners
 
 
-def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
-    """An empty chart of shares over `what`, 0 to `end`; space for names unless a line is `alone`."""
+def _shares_over(what: str, end: float, says: str, alone: bool, *, whole: bool = False) -> Axes:
+    """An empty chart of shares over `what`, 0 to `end`; space for names unless a line is `alone`.
+
+    `whole` says that there is nothing between whole numbers.
+    """
     drawing = Drawing(WIDTH, HEIGHT, says)
     right = WIDTH - (16 if alone else _ROOM)
     axes = Axes(drawing, (44, 14, right, HEIGHT - 44), (0, end), (0, 1))
     axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
-    ticks = round_ticks(end)
-    axes.ticks_across(ticks, [f"{v:,g}" for v in ticks])
+    ticks = [v for v in round_ticks(end) if not whole or v.is_integer()]
+    axes.ticks_across(ticks, [f"{v:,.12g}" for v in ticks])
     drawing.text((44 + right) / 2, HEIGHT - 6, what, "axis", "middle")
     return axes
 
@@ -197,7 +202,8 @@ def course(courses: Sequence[Course], attacks: Sequence[str]) -> Markup:
         f"{c.attack}: {percent(c.points[-1][1])} after {c.points[-1][0]:g}" for c in courses
     )
     alone = len(courses) <= 1
-    axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {description}.", alone)
+    says = f"Share of images flipped over {unit}. {description}."
+    axes = _shares_over(unit, end, says, alone, whole=True)
     drawing = axes.drawing
     labels = []
     for one in courses:
@@ -302,7 +308,7 @@ def deltas(histogram: pd.DataFrame) -> Markup:
             if not value or not part:
                 continue
             x = axes.x(value) - slot / 2 + place * each
-            says = f"{value:+g} in {name}: {percent(float(part))}"
+            says = f"{signed(int(value))} in {name}: {percent(float(part))}"
             height = axes.box[3] - axes.y(float(part))
             drawing.rect(x, axes.y(float(part)), max(0.6, each - 0.6), height, f"bar {name}", says)
     drawing.line(axes.box[0], axes.box[3], axes.box[2], axes.box[3], "base")
@@ -315,7 +321,7 @@ def _legend(drawing: Drawing, x: float, entries: Sequence[tuple[str, str]]) -> N
     for name, look in entries:
         drawing.rect(x, 2, 9, 9, look)
         drawing.text(x + 14, 10, name, "tick")
-        x += 32 + 6.4 * len(name)
+        x += 32 + 7.2 * len(name)
 
 
 def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -97,7 +97,9 @@ def headline(summary: Summary, verdict: Verdict) -> Headline:
         epsilon=epsilon,
         rate=rate,
         name=name,
-        meaning="" if reason else wording.meaning(name, norm, epsilon, labelled),
+        meaning=""
+        if reason
+        else wording.meaning(name, norm, epsilon, labelled, summary.config.aim),
         reached=not reason,
         bad=bad and (verdict.status != PASS or not verdict.gated),
     )
@@ -132,7 +134,9 @@ def figures_sentence(summary: Summary, verdict: Verdict) -> str:
         parts += [failures.strip().removesuffix(".")] * bool(failures)
     if not shown.reached:
         reason = budgets.reason(summary.budgets, shown.epsilon)
-        parts.append(f"no robust accuracy is stated at epsilon {shown.epsilon:g}: {reason}")
+        parts.append(
+            f"no robust accuracy is stated at epsilon {wording.exact(shown.epsilon)}: {reason}"
+        )
     terms = ("clean accuracy", "reliability", "median smallest epsilon")
     parts += [
         f"{figure.term} {figure.value.lower()} ({figure.basis})"

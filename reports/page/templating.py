@@ -33,7 +33,12 @@ def environment(**filters: Callable[..., object]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": wording.number, "plural": wording.plural, "shorten": wording.shorten}
+    made.filters |= {
+        "exact": wording.exact,
+        "number": wording.number,
+        "plural": wording.plural,
+        "shorten": wording.shorten,
+    }
     made.filters |= {"same_decimals": wording.same_decimals, "settings": wording.settings}
     made.filters |= filters
     return made

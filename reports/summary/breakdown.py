@@ -62,10 +62,10 @@ class GroupRate:
 
 @dataclass(frozen=True)
 class Course:
-    """The progress of an attack at the largest epsilon: (steps or passes, share flipped by then).
+    """The progress of an attack: (steps or passes, share of the images it ran on that flipped by then).
 
-    Every image counts from its smallest epsilon on. `by_half` is the share of all flips after half of
-    the steps or passes. `every_step` says that each image took all steps, so that the course is empty.
+    Every image counts at its smallest epsilon. `by_half` is the share of all flips after half of
+    the steps or passes. `every_step` says that all flips came at the same one, later than the first.
     """
 
     attack: str
@@ -191,14 +191,22 @@ def _at_last(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
     return frame[frame["epsilon"] == frame["epsilon"].max()]
 
 
-def courses(outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
-    """Return the course of each attack that flipped an image; white-box by steps, else by passes."""
-    return tuple(c for label in attacks if (c := _course(outcomes, label)) is not None)
+def courses(config: Settings, outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
+    """Return the course of each attack that flipped an image; white-box by steps, else by passes.
+
+    An attack that seeks the closest point has none: it goes on after its first flip, and only the closest
+    one is recorded.
+    """
+    closest = {entry.title for entry in config.attacks if entry.seeks == "closest"}
+    found = (_course(outcomes, label) for label in attacks if label not in closest)
+    return tuple(course for course in found if course is not None)
 
 
 def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
     mine = outcomes[outcomes["attack"] == label]
-    total = metrics.tally(_at_last(mine)["status"]).flip_rate.total
+    frame = metrics.carried(mine, spared=False)
+    ran = frame[frame["status"] != metrics.SETTLED].drop_duplicates("image", keep="last")
+    total = metrics.tally(ran["status"]).flip_rate.total
     flips = mine[mine["status"] == FLIPPED].sort_values("epsilon", kind="stable")
     flips = flips.drop_duplicates("image")
     if flips.empty:

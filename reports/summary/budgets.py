@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from robustness.reports import wording
+from robustness.runs import smallest_epsilon
 from robustness.runs.schema import EpsilonBudget, Manifest
 from robustness.threat.norms import described
 
@@ -45,9 +46,9 @@ def _budget(norm: str, epsilon: float, entry: EpsilonBudget | None) -> Budget:
 
 
 def _reason(short: Mapping[str, float]) -> str:
-    """`no attack of the run could use all of it (bim(steps=4) reaches 4 at most)`."""
+    """`no attack of the run could use all of it (bim(steps=4) reaches 4 at most from the image)`."""
     attacks = [
-        f"{wording.shorten(name, 60)} reaches {far:.4g} at most" for name, far in short.items()
+        smallest_epsilon.limited(wording.shorten(name, 60), far) for name, far in short.items()
     ]
     more = [f"and {len(attacks) - _MOST} more"] if len(attacks) > _MOST else []
     listed = "; ".join(attacks[:_MOST] + more)

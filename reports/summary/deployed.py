@@ -62,7 +62,7 @@ class Survival:
             return ""
         few = self.examined < self.found
         chosen = f" ({self.examined:,} of {self.found:,} were judged again)" if few else ""
-        return f"Flips at epsilon {self.epsilon:g}{chosen}: {'; '.join(parts)}."
+        return f"Flips at epsilon {wording.exact(self.epsilon)}{chosen}: {'; '.join(parts)}."
 
 
 def _counted(one: Treated, what: str) -> str:
@@ -70,7 +70,10 @@ def _counted(one: Treated, what: str) -> str:
     counted = f"{one.flips.count:,} of {one.flips.total:,} {verb} {what}"
     if one.originals is None or not one.originals.count:
         return counted
-    return f"{counted} ({one.originals.count:,} unchanged originals get another class there too)"
+    changed = wording.plural(
+        one.originals.count, "unchanged original gets", "unchanged originals get"
+    )
+    return f"{counted} ({changed} another class there too)"
 
 
 @dataclass(frozen=True)

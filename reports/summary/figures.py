@@ -43,11 +43,11 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[Figure
     clean, rate = summary.images.clean_accuracy, counted.flip_rate
     shown = []
     if clean and clean.share is not None:
-        basis = f"{clean.count:,} of {clean.total:,} images correct"
+        basis = f"{clean.count:,} of {wording.plural(clean.total, 'image')} correct"
         shown.append(Figure(wording.percent(clean.share), "clean accuracy", basis))
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        noun = "correctly classified images" if summary.labelled else "images"
-        basis = f"{rate.count:,} of {rate.total:,} {noun}"
+        noun = "correctly classified image" if summary.labelled else "image"
+        basis = f"{rate.count:,} of {wording.plural(rate.total, noun)}"
         basis += f"; {counted.failed:,} more undecided" if counted.failed else ""
         shown.append(Figure(wording.percent(rate.share), FLIP_RATE, basis))
     reliability = _RELIABILITY[summary.reliability]

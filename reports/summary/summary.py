@@ -161,6 +161,18 @@ class Summary:
         return any(rate.tally.settled for rate in self.rates)
 
     @property
+    def picture_size(self) -> str:
+        """At which size pictures were attacked, in words."""
+        if self.deployed is not None and self.deployed.at_full_size:
+            return "at their own size, before the pipeline"
+        return "at the input size of the model"
+
+    @property
+    def uploaded(self) -> str:
+        """The format of the files that were judged, in words: `PNG`, `JPEG, quality 90, 4:2:0`."""
+        return "PNG" if self.deployed is None else self.deployed.upload
+
+    @property
     def norm(self) -> str:
         """The name of the norm."""
         return self.config.norm or "unknown norm"
@@ -234,12 +246,12 @@ def summarise(run: ReadableRun) -> Summary:
         median_epsilons=medians,
         attacked=attacked,
         groups=breakdown.group_rates(outcomes, attacked, surrogate=manifest.surrogate is not None),
-        courses=breakdown.courses(outcomes, attacks),
+        courses=breakdown.courses(config, outcomes, attacks),
         confusion=_named(breakdown.confusion(images), names),
         confidence_right=_confidence(images, right=True),
         confidence_wrong=_confidence(images, right=False),
         pairs=_named(metrics.flips_between(firsts), names),
-        distances=_distances(firsts, manifest.model, described(norm)),
+        distances=_distances(firsts, manifest.model, described(norm), run.sizes()),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
@@ -357,9 +369,16 @@ def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
     )
 
 
-def _distances(flips: pd.DataFrame, model: ModelEntry, norm: Norm) -> tuple[Range, ...]:
-    size = math.prod(model.input_shape) if model.input_shape else 0
-    noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
+def _distances(
+    flips: pd.DataFrame, model: ModelEntry, norm: Norm, sizes: Mapping[str, tuple[int, int]]
+) -> tuple[Range, ...]:
+    """`sizes`: height and width of the pictures that are attacked at their own size, by image."""
+    components = _components(flips["image"], model, sizes)
+    noise = [
+        metrics.psnr(length, count)
+        for length, count in zip(flips["l2"], components, strict=True)
+        if count and not math.isnan(length)
+    ]
     others = [NORMS[name] for name in sorted(NORMS) if name != "l0"]
     others += [norm] if has_own_column(norm) else []
     columns = [
@@ -373,6 +392,17 @@ def _distances(flips: pd.DataFrame, model: ModelEntry, norm: Norm) -> tuple[Rang
         for name, unit, column in columns
         if not (v := column.dropna()).empty
     )
+
+
+def _components(
+    images: pd.Series, model: ModelEntry, sizes: Mapping[str, tuple[int, int]]
+) -> list[int]:
+    """How many numbers the attacked picture of each image has; 0 where that is not known."""
+    shape = model.input_shape
+    if not shape:
+        return [0] * len(images)
+    pictures = {key: math.prod(size) * shape[-1] for key, size in sizes.items()}
+    return [pictures.get(key, math.prod(shape)) for key in images]
 
 
 def finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ from robustness.configuration import choices
 from robustness.configuration.audit_config import audit_options
 from robustness.configuration.recorded import checked
 from robustness.errors import SettingError
+from robustness.text import percent, plural
 
 EPSILON = "8"
 READING = (
@@ -119,7 +120,8 @@ def fit(
     fitted.save(out)
     kind = "universal" if place is None else "patch"
     stdout().print(
-        f"{out}: flips {100 * fitted.flipped:.1f} % of the {fitted.images} images it was fitted on. Audit "
+        f"{out}: flips {percent(fitted.flipped)} of the {plural(fitted.images, 'image')} it was fitted "
+        "on. Audit "
         f"other images: robustness audit -a {kind}:file={out}",
         markup=False,
         soft_wrap=True,

@@ -67,7 +67,7 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
     if why := reasons(summary.skipped, summary.images.selected):
         yield f"not read: {why}."
     if made := conversions(images["note"].fillna("").astype(str)):
-        yield f"converted: {summary.converted:,} of {summary.images.selected:,} images: {made}."
+        yield f"converted: {summary.converted:,} of {plural(summary.images.selected, 'image')}: {made}."
     if absent := absent_classes(
         summary.manifest.class_names, images["label"], _target(summary.manifest)
     ):

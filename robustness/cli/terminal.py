@@ -25,7 +25,7 @@ from rich.table import Column
 
 from robustness import environment
 from robustness.runs import progress
-from robustness.text import plural, printable, visible
+from robustness.text import percent, plural, printable, visible
 
 if TYPE_CHECKING:
     from robustness.runs.progress import Progress as Report
@@ -159,12 +159,12 @@ def sentence(report: Report) -> str:
     flips = flips_of(report)
     if report.done < report.total:
         running = (report.total - lost) / report.total
-        return f"{flips}, robust at most {100 * running:.0f} %"
+        return f"{flips}, robust at most {percent(running)}"
     share = report.robust / (report.robust + lost)
     if not report.labelled:
-        return f"{flips}, at most {100 * share:.0f} % kept their class"
+        return f"{flips}, at most {percent(share)} kept their class"
     # An upper bound: it is one attack only, which may not use all of epsilon.
-    return f"{flips}, robust at most {100 * share:.0f} %"
+    return f"{flips}, robust at most {percent(share)}"
 
 
 def flips_of(report: Report) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.stored_run import StoredRun
+from robustness.runs.smallest_epsilon import limited
 
 _MOST = 3
 
@@ -41,7 +42,7 @@ def reachable(record: StoredRun) -> Diagnosis:
 
 
 def _listed(short: Mapping[str, float]) -> str:
-    """Phrases such as `bim(steps=4) comes to 4 at most`, for a few attacks."""
-    said = [f"{label} comes to {far:.4g} at most" for label, far in list(short.items())[:_MOST]]
+    """What limits each attack, for a few attacks."""
+    said = [limited(label, far) for label, far in list(short.items())[:_MOST]]
     more = len(short) - _MOST
     return "; ".join([*said, f"and {more} more"] if more > 0 else said)

@@ -9,10 +9,14 @@ from robustness.diagnostics.finding import NO_CLASSES
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FLIPPED, ROBUST
+from robustness.text import percent, plural, shorten
 
 WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
 DIFFERENT, COPIED = 0.95, 0.5
 """Share of different images below which D23 warns; share of independent ones below which it fails."""
+
+_MOST = 5
+"""The most classes that a sentence names."""
 
 
 def accuracy(record: StoredRun) -> Diagnosis:
@@ -27,14 +31,14 @@ def accuracy(record: StoredRun) -> Diagnosis:
     chance = 1 / max(2, record.classes)
     declared = record.manifest.data.declared_accuracy
     said = (
-        f"{right / n:.1%} of {n} images are classified as labelled (95 % interval {low:.1%} to "
-        f"{high:.1%})"
+        f"{percent(right / n)} of {plural(n, 'image is', 'images are')} classified as labelled "
+        f"(95 % interval {percent(low)} to {percent(high)})"
     )
     evidence = {"right": right, "of": n, "chance": chance, "declared": declared}
     if declared is not None and high < declared:
         return fail(
             "D21",
-            f"{said}, less than the {declared:.1%} that were declared: this is not the model, the "
+            f"{said}, less than the {percent(declared)} that were declared: this is not the model, the "
             "data or the preprocessing that was meant.",
             **evidence,
         )
@@ -43,7 +47,7 @@ def accuracy(record: StoredRun) -> Diagnosis:
     if low <= chance:
         return fail(
             "D21",
-            f"{said}, not clearly better than chance ({chance:.0%}): labels, class order or "
+            f"{said}, not clearly better than chance ({percent(chance)}): labels, class order or "
             "preprocessing are wrong, or the model is untrained"
             f"{NO_CLASSES.get(record.manifest.model.head or '', '')}.",
             **evidence,
@@ -121,14 +125,19 @@ def size(record: StoredRun) -> Diagnosis:
     if high - low > WIDTH:
         reasons.append(f"the 95 % interval is {100 * (high - low):.0f} points wide")
     if thin:
-        shown = ", ".join(f"{name} {count}" for name, count in list(thin.items())[:5])
+        shown = ", ".join(f"{shorten(name)} {count}" for name, count in list(thin.items())[:_MOST])
+        shown += f" and {len(thin) - _MOST:,} more" if len(thin) > _MOST else ""
         reasons.append(f"of some classes fewer than {FEW_OF_A_CLASS} were attacked ({shown})")
     if reasons:
         return warn(
-            "D23", f"{n} images are few: {' and '.join(reasons)}. Audit more images.", **evidence
+            "D23",
+            f"{plural(n, 'image is', 'images are')} few: {' and '.join(reasons)}. Audit more images.",
+            **evidence,
         )
     return copies or ok(
-        "D23", f"{n} images give an interval {100 * (high - low):.1f} points wide.", **evidence
+        "D23",
+        f"{plural(n, 'image gives', 'images give')} an interval {100 * (high - low):.1f} points wide.",
+        **evidence,
     )
 
 

@@ -13,6 +13,7 @@ from robustness.models.scaling_choice import Labelled, reordered
 from robustness.models.scalings import Scaling, text_of
 from robustness.numerics.class_order import best_order, held_out_hits
 from robustness.numerics.intervals import beats_chance, clearly_better
+from robustness.text import percent, plural
 
 BETTER, FAR_BETTER = 0.05, 0.2
 """Gains in accuracy that are reported, and that make an audit inconclusive."""
@@ -29,19 +30,19 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray, head: str = "") -> F
     """
     count, classes = probabilities.shape
     right = float(np.mean(probabilities.argmax(axis=1) == labels))
-    said = f"{right:.1%} of {count} images are classified as labelled"
+    said = f"{percent(right)} of {plural(count, 'image is', 'images are')} classified as labelled"
     if beats_chance(right, count, classes):
         return Finding("D21-clean-accuracy", "ok", f"{said}.")
     if count < 20:
         return Finding(
             "D21-clean-accuracy",
             "note",
-            f"{said}; too few to tell from chance ({1 / classes:.0%}).",
+            f"{said}; too few to tell from chance ({percent(1 / classes)}).",
         )
     return Finding(
         "D21-clean-accuracy",
         "error",
-        f"{said}, no better than chance ({1 / classes:.0%}): labels, class order or preprocessing "
+        f"{said}, no better than chance ({percent(1 / classes)}): labels, class order or preprocessing "
         f"are wrong, or the model is untrained{NO_CLASSES.get(head, '')}.",
     )
 
@@ -74,7 +75,7 @@ def label_order(
     return found or Finding(
         "P03-label-order",
         "ok",
-        f"No other order of the class names fits better, on {count} images.",
+        f"No other order of the class names fits better, on {plural(count, 'image')}.",
     )
 
 
@@ -99,7 +100,8 @@ def _order_of(predicted: np.ndarray, labels: np.ndarray, classifier: Classifier)
         "P03-label-order",
         "error" if by_chance or gain >= FAR_BETTER else "warning",
         "The class names seem to be in another order than the model's outputs: "
-        f"{right.mean():.1%} of {len(labels)} images are right as they stand, {other.mean():.1%} if "
+        f"{percent(float(right.mean()))} of {len(labels)} images are right as they stand, "
+        f"{percent(float(other.mean()))} if "
         f"reordered (images labelled {moved}). Give the class names in the order of the outputs"
         f"{': ' if option else ''}{option}.",
     )
@@ -150,7 +152,7 @@ def scaling(
         outputs = classifier.outputs_under(swapped, images)
         accuracies[swapped.name] = float(np.mean(outputs.argmax(axis=1) == labels))
         others[swapped.name] = swapped
-    table = ", ".join(f"{name} {share:.1%}" for name, share in accuracies.items())
+    table = ", ".join(f"{name} {percent(share)}" for name, share in accuracies.items())
     best = max(accuracies, key=lambda name: accuracies[name])
     gain = accuracies[best] - accuracies[chosen.name]
     if gain > BETTER:
@@ -160,13 +162,13 @@ def scaling(
                 "P02-scaling",
                 "warning",
                 f"Scaling {best} is more accurate than the chosen {chosen.name} by "
-                f"{100 * gain:.1f} points on {len(images)} images ({table}); the model seems to "
+                f"{100 * gain:.1f} points on {plural(len(images), 'image')} ({table}); the model seems to "
                 f"expect it: --scaling={best}.",
             )
     return Finding(
         "P02-scaling",
         "ok",
-        f"Scaling {chosen.name}: no other is clearly more accurate on {len(images)} images "
+        f"Scaling {chosen.name}: no other is clearly more accurate on {plural(len(images), 'image')} "
         f"({table}). How it was chosen: {classifier.scaling_reason}",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.stored_run import SCORE, WHITE, StoredRun
 from robustness.runs.records import FLIPPED
+from robustness.text import percent, plural
 
 MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
 """Shares above which D26 reports: of the steps without a gradient in one search, which is then blind; of the
@@ -51,14 +52,15 @@ def blind(record: StoredRun) -> Diagnosis:
         "images": record.names(by_image[by_image].reset_index().image),
     }
     said = (
-        f"In {count} of {len(rows)} searches (image x attack x epsilon) that ended as robust the attack's "
-        f"own gradient was zero or not finite in most steps ({steps:.1%} of all their steps)"
+        f"In {count:,} of {plural(len(rows), 'search', 'searches')} (image x attack x epsilon) that "
+        "ended as robust the attack's "
+        f"own gradient was zero or not finite in most steps ({percent(steps)} of all their steps)"
     )
     if share > BLIND:
         at = f"epsilon {float(str(shares.idxmax())):g}"
         return fail(
             "D26",
-            f"{said}: {share:.1%} of the images that stand at {at} were attacked without any direction, "
+            f"{said}: {percent(share)} of the images that stand at {at} were attacked without any direction, "
             "and only look robust.",
             **evidence,
         )
@@ -66,7 +68,7 @@ def blind(record: StoredRun) -> Diagnosis:
         return warn("D26", f"{said}: those say nothing of robustness.", **evidence)
     return _even(record) or ok(
         "D26",
-        f"The attacks had a gradient in {1 - steps:.1%} of the steps on what stands.",
+        f"The attacks had a gradient in {percent(1 - steps)} of the steps on what stands.",
         **evidence,
     )
 
@@ -122,7 +124,8 @@ def _flat_scores(record: StoredRun) -> Diagnosis:
     if share > BLIND:
         return fail(
             "D26",
-            f"The model gives {share:.1%} of the images that stand a probability that rounds to 1, and its "
+            f"The model gives {percent(share)} of the images that stand a probability that rounds to "
+            "1, and its "
             "logits cannot be had: attacks that compare scores saw no difference there, and they only look "
             "robust.",
             **evidence,

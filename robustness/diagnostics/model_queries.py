@@ -22,6 +22,7 @@ from robustness.numerics import prng
 from robustness.runs.plan import Plan
 from robustness.runs.schema import Check
 from robustness.runs.store import Run
+from robustness.text import percent, plural
 from robustness.verification import pictures as evidence
 
 UNSTEADY = 0.1
@@ -200,8 +201,8 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
         sizes.append(abs(float(margins[0])))
     change = min(1.0, float(np.mean(changes)) / max(float(np.mean(sizes)), 1e-6))
     said = (
-        f"Noise of {RADIUS:g} counts changes the margin by {change:.1%} of its mean size ({count} draws "
-        f"on {len(some)} images)"
+        f"Noise of {RADIUS:g} counts changes the margin by {percent(change)} of its mean size ({count} draws "
+        f"on {plural(len(some), 'image')})"
     )
     numbers = {"change": change, "limit": UNSTEADY, "images": len(some), "draws": count}
     if not change <= UNSTEADY:
@@ -310,11 +311,14 @@ def files(run: Run, most: int | None) -> Diagnosis:
     if faults:
         return fail(
             "D18",
-            f"{len(faults)} things are wrong with the pictures of {looked} flips, first: "
+            f"{plural(len(faults), 'thing is', 'things are')} wrong with the pictures of "
+            f"{plural(looked, 'flip')}, first: "
             f"{faults[0].name}: {faults[0].sentence}",
             faults=[f"{f.name}: {f.sentence}" for f in faults[:10]],
         )
-    return ok("D18", f"The pictures of {looked} flips are as measured and within their budgets.")
+    return ok(
+        "D18", f"The pictures of {plural(looked, 'flip')} are as measured and within their budgets."
+    )
 
 
 def round_trip(
@@ -353,7 +357,7 @@ def round_trip(
     if changed or flips:
         return fail(
             "D20",
-            f"Of {len(some)} images that were only saved and read again, {len(changed)} have other "
+            f"Of {plural(len(some), 'image')} that were only saved and read again, {len(changed)} have other "
             f"pixels and {len(flips)} another class: what is counted as flips may be no attack's "
             "doing.",
             images=(changed + flips)[:10],
@@ -372,7 +376,11 @@ def round_trip(
             "outcome is then about another model. Switch that off before saving it.",
             images=[key for key, change in moved.items() if change > DRIFTED][:10],
         )
-    return ok("D20", f"Saved and read again, all {len(some)} images tried keep their class.")
+    return ok("D20", f"Saved and read again, {_all_tried(len(some))} class.")
+
+
+def _all_tried(count: int) -> str:
+    return f"all {count} images tried keep their" if count > 1 else "the image tried keeps its"
 
 
 def _drifted(classifier: Classifier, some: Sequence[Example]) -> Diagnosis:

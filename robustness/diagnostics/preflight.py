@@ -28,6 +28,7 @@ from robustness.models.classifier import Classifier
 from robustness.models.fixed_size_calls import SMALL_BATCH
 from robustness.models.scaling_choice import Labelled
 from robustness.numerics.losses import margin
+from robustness.text import percent, plural
 
 RANDOM_TOLERANCE = 1e-4
 ROW_TOLERANCE = 1e-4
@@ -156,7 +157,7 @@ def _input(classifier: Classifier, images: np.ndarray) -> Finding:
     height, width, channels = classifier.input_shape
     low, high = int(images.min()), int(images.max())
     said = (
-        f"The model takes {width}x{height} images with {channels} channel(s). "
+        f"The model takes {width}x{height} images with {plural(channels, 'channel')}. "
         f"{classifier.scaling.sentence}"
     )
     if high <= 1:
@@ -190,11 +191,13 @@ def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
         return Finding(
             "P05-not-finite",
             "error",
-            f"The model gives NaN or infinity on {int(bad.sum())} of {count} images; no verdict "
+            f"The model gives NaN or infinity on {int(bad.sum())} of {plural(count, 'image')}; no verdict "
             "about them means anything. Look for a division by zero, a logarithm, or damaged "
             "weights.",
         )
-    return Finding("P05-not-finite", "ok", f"All outputs on {count} images are finite numbers.")
+    return Finding(
+        "P05-not-finite", "ok", f"All outputs on {plural(count, 'image')} are finite numbers."
+    )
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ def _counts_rows(classifier: Classifier, images: np.ndarray, together: np.ndarra
 
 def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
     share = float(np.mean(probabilities.max(axis=1) >= SATURATED))
-    said = f"{share:.1%} of the images have a probability of 1 in float32"
+    said = f"{percent(share)} of the images have a probability of 1 in float32"
     if share == 0 or classifier.head.rebuilt:
         harmless = "" if share == 0 else "; attacks work on the logits, so they still have a slope"
         return Finding("P04-saturation", "ok" if share == 0 else "note", f"{said}{harmless}.")
@@ -377,12 +380,16 @@ def _gradients(
             "nothing, so images would look robust without being so.",
         )
     if not bad:
-        return Finding("D04-gradient-zero", "ok", f"The gradient is alive on all {count} images.")
+        return Finding(
+            "D04-gradient-zero",
+            "ok",
+            f"The gradient is alive on {'all ' * (count > 1)}{plural(count, 'image')}.",
+        )
     return Finding(
         "D04-gradient-zero",
         "error" if bad > ZERO_GRADIENTS * count else "warning",
         f"The gradient of the margin is zero on {int(flat.sum())} and NaN or infinite on "
-        f"{int(wild.sum())} of {count} images: gradient attacks cannot move there, so those images "
+        f"{int(wild.sum())} of {plural(count, 'image')}: gradient attacks cannot move there, so those images "
         "would look robust without being so.",
     )
 

@@ -14,6 +14,7 @@ from robustness.diagnostics.pixels_read import reads_whole_picture
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
 from robustness.runs.schema import AttackEntry
+from robustness.text import percent, plural
 
 MASKING = 0.002
 """Largest robust accuracy that a black-box attack may remove, as in AutoAttack (`check_square_sr`)."""
@@ -69,11 +70,12 @@ def last_restart(record: StoredRun) -> Diagnosis:
     if added > few(n):
         return warn(
             "D10",
-            f"The last of {restarts} restarts of {label} flipped {added} of {n} images more: further "
+            f"The last of {restarts} restarts of {label} flipped {added} of {plural(n, 'image')} more: "
+            "further "
             "restarts would flip still more. Raise restarts.",
             **evidence,
         )
-    return ok("D10", f"The last restart added {added} of {n} images.", **evidence)
+    return ok("D10", f"The last restart added {added} of {plural(n, 'image')}.", **evidence)
 
 
 def larger_budgets(record: StoredRun) -> Diagnosis:
@@ -91,8 +93,9 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
     if share > 0.01:
         return warn(
             "D11",
-            f"{len(broken)} outcomes are robust although the same attack flips the image within a "
-            f"smaller epsilon ({share:.1%} of all flips): the larger budget was used worse.",
+            f"{plural(len(broken), 'outcome is', 'outcomes are')} robust although the same attack "
+            "flips the image within a "
+            f"smaller epsilon ({percent(share)} of all flips): the larger budget was used worse.",
             images=names,
         )
     return ok("D11", "Every flip holds within every larger epsilon.", violations=len(broken))
@@ -112,7 +115,7 @@ def single_step(record: StoredRun) -> Diagnosis:
     missed = single - iterative
     if record.spared and not both:
         return skipped("D13", f"{_APART} an attack of one step and to one of many.")
-    said = f"Many steps flip {len(iterative)} images, one step {len(single)}{_of(record, both)}"
+    said = f"Many steps flip {plural(len(iterative), 'image')}, one step {len(single)}{_of(record, both)}"
     evidence = {"only_by_one_step": record.names(missed)}
     if len(iterative) < len(single) - 1:
         return warn(
@@ -141,8 +144,8 @@ def black_box(record: StoredRun) -> Diagnosis:
     if drop > MASKING:
         return warn(
             "D14",
-            f"Attacks without gradients flip {len(missed)} images that white-box attacks do not "
-            f"({drop:.1%} of the readable images): the gradient misleads (gradient masking), so the "
+            f"Attacks without gradients flip {plural(len(missed), 'image')} that white-box attacks do not "
+            f"({percent(drop)} of the readable images): the gradient misleads (gradient masking), so the "
             "white-box numbers are too good.",
             **evidence,
         )
@@ -154,7 +157,9 @@ def black_box(record: StoredRun) -> Diagnosis:
         if unasked
         else ""
     )
-    return ok("D14", f"Attacks without gradients add {len(missed)} images{rest}.", **evidence)
+    return ok(
+        "D14", f"Attacks without gradients add {plural(len(missed), 'image')}{rest}.", **evidence
+    )
 
 
 def transfer(record: StoredRun) -> Diagnosis:
@@ -175,12 +180,15 @@ def transfer(record: StoredRun) -> Diagnosis:
     if there > here:
         return warn(
             "D15",
-            f"Pictures made for another model flip {there} images, those made for this one {here}{of}: "
+            f"Pictures made for another model flip {plural(there, 'image')}, those made for this one "
+            f"{here}{of}: "
             "the gradient of this model misleads (gradient masking).",
             transferred=there,
             white_box=here,
         )
-    return ok("D15", f"Transferred pictures flip {there} images, white-box attacks {here}{of}.")
+    return ok(
+        "D15", f"Transferred pictures flip {plural(there, 'image')}, white-box attacks {here}{of}."
+    )
 
 
 def saved(record: StoredRun) -> Diagnosis:
@@ -204,7 +212,9 @@ def saved(record: StoredRun) -> Diagnosis:
             **evidence,
         )
     return ok(
-        "D19", f"{len(lost)} flips were lost in being saved; none of them counts.", **evidence
+        "D19",
+        f"{plural(len(lost), 'flip was', 'flips were')} lost in being saved; none counts.",
+        **evidence,
     )
 
 
@@ -243,20 +253,25 @@ def kinds(record: StoredRun) -> Diagnosis:
     if not set(tried) & set(_BLACK) or len(tried) < 2:
         return warn(
             "D24",
-            f"{left} images survive attacks of one kind only ({', '.join(tried)}). Add one "
-            f"{'that needs no gradient' if WHITE in tried else 'of another kind'} before calling them "
-            "robust.",
+            f"{plural(left, 'image survives', 'images survive')} attacks of one kind only "
+            f"({', '.join(tried)}). Add one "
+            f"{'that needs no gradient' if WHITE in tried else 'of another kind'} before calling "
+            f"{'it' if left == 1 else 'them'} robust.",
             **evidence,
         )
     if few_kinds := _by_few_kinds(record, learners):
         return warn(
             "D24",
-            f"Attacks failed on {len(few_kinds)} of the {left} images that survive, so that these "
-            "survive attacks of one kind only, or only such as need a gradient.",
+            f"Attacks failed on {len(few_kinds)} of the {plural(left, 'image')} that survived, so that these "
+            "survived attacks of one kind only, or only such as need a gradient.",
             **evidence,
             images=record.names(few_kinds),
         )
-    return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
+    return ok(
+        "D24",
+        f"{plural(left, 'image survives', 'images survive')} attacks of {plural(len(tried), 'kind')}.",
+        **evidence,
+    )
 
 
 def _without_learners(record: StoredRun, evidence: Mapping[str, object]) -> Diagnosis:
@@ -265,7 +280,8 @@ def _without_learners(record: StoredRun, evidence: Mapping[str, object]) -> Diag
         return skipped("D24", "Only attacks that learn nothing from what they see were run.")
     return warn(
         "D24",
-        f"{evidence['survivors']} images survive, but only attacks were run that learn nothing of the model "
+        f"{plural(int(str(evidence['survivors'])), 'image survives', 'images survive')}, but only "
+        "attacks were run that learn nothing of the model "
         "(noise, grids, fitted changes): that says nothing of an attacker who looks for a flip. Add one that "
         "does: --attack standard.",
         **evidence,
@@ -290,7 +306,7 @@ _APART = "In this cascade no image was shown both to"
 
 def _of(record: StoredRun, both: set[str]) -> str:
     """A phrase for the number of images on which two kinds of attack both ran, in a cascade; else ""."""
-    return f" of the {len(both)} images that both were shown" if record.spared else ""
+    return f" of the {plural(len(both), 'image')} that both were shown" if record.spared else ""
 
 
 def queries(record: StoredRun) -> Diagnosis:
@@ -312,11 +328,16 @@ def queries(record: StoredRun) -> Diagnosis:
     if count > few(n):
         return warn(
             "D25",
-            f"{count} of {n} images flipped in the last tenth of the queries of {label}: its budget "
+            f"{count} of {plural(n, 'image')} flipped in the last tenth of the queries of {label}: its "
+            "budget "
             "ended before its successes did, so what survives is limited by the budget, not robust.",
             late=late,
         )
-    return ok("D25", f"{count} of {n} images flipped in the last tenth of the queries.", late=late)
+    return ok(
+        "D25",
+        f"{count} of {plural(n, 'image')} flipped in the last tenth of the queries.",
+        late=late,
+    )
 
 
 CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (

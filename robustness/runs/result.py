@@ -23,6 +23,7 @@ from robustness.runs.result_curve import Curve
 from robustness.runs.result_html import Case
 from robustness.runs.schema import EpsilonBudget, Manifest
 from robustness.runs.store import Run
+from robustness.text import percent, percent_range, plural
 from robustness.threat.norms import NORMS, described, has_own_column
 
 _COLUMNS = [
@@ -162,7 +163,7 @@ class AuditResult:
         share = Share.of(len(flips), len(flips | held))
         if share.low is None or share.high is None:
             return ""
-        return f" (95 % interval {100 * share.low:.1f}–{100 * share.high:.1f} %)"
+        return f" (95 % interval {percent_range(share.low, share.high)})"
 
     def curve(self) -> Curve:
         """Return the share of the attacked images that hold, over epsilon; a notebook draws it.
@@ -220,7 +221,7 @@ class AuditResult:
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()
         missed = "".join(f", epsilon {epsilon:g} not reached" for epsilon in self.unreached)
-        known = f"{count} images, flip rate {self.flip_rate:.1%}"
+        known = f"{plural(count, 'image')}, flip rate {percent(self.flip_rate)}"
         known += f", {self.undecided} undecided" if self.undecided else ""
         return f"AuditResult({str(self.path)!r}: {known}{missed})"
 
@@ -233,7 +234,7 @@ class AuditResult:
         judged = self._told
         rates = self._rates
         labelled = self._manifest.data.labelled
-        known = f"{100 * self.flip_rate:.1f} % of them flip{self._interval}"
+        known = f"{percent(self.flip_rate)} of them flip{self._interval}"
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
         if self.undecided:
@@ -248,7 +249,7 @@ class AuditResult:
         middle = (
             f" Median smallest epsilon: {smallest_epsilon.said(together)}." if len(judged) else ""
         )
-        sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"
+        sentence = f"{plural(self.outcomes.image.nunique(), 'image')}; {share}.{middle}"
         if self.unreached:
             missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)
             sentence += (

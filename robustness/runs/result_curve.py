@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 
 from robustness.numerics.intervals import wilson_interval
-from robustness.text import visible
+from robustness.text import percent_range, visible
 
 Rates = Mapping[str, Sequence[tuple[float, int, int]]]
 """By attack, (epsilon, flipped images, judged images) each."""
@@ -82,7 +82,7 @@ def svg(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
             lines.append(
                 f'<path d="M{x:.1f} {ys[0]:.1f}V{ys[1]:.1f}" stroke="currentColor" opacity=".45"/>'
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="currentColor"><title>{_words(attack)}, '
-                f"epsilon {epsilon:g}: {n - k} of {n} hold, {100 * low:.1f}–{100 * high:.1f} %"
+                f"epsilon {epsilon:g}: {n - k} of {n} hold, {percent_range(low, high)}"
                 "</title></circle>"
             )
         ends[attack] = places[-1][1]

@@ -16,7 +16,7 @@ from PIL import Image
 from robustness.images.png import to_png
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.result_curve import svg
-from robustness.text import visible
+from robustness.text import percent, percent_range, visible
 
 SIDE = 192
 """The fewest pixels of a displayed picture's longer side; small pictures are enlarged by a whole number."""
@@ -69,8 +69,8 @@ class Case:
     def caption(self) -> str:
         """The case in one line."""
         return (
-            f"{self.name}: {self.before} ({100 * self.confidence_before:.1f} %) becomes {self.after} "
-            f"({100 * self.confidence_after:.1f} %) within {self.epsilon:g} by {self.attack}"
+            f"{self.name}: {self.before} ({percent(self.confidence_before)}) becomes {self.after} "
+            f"({percent(self.confidence_after)}) within {self.epsilon:g} by {self.attack}"
         )
 
     def picture(self) -> Image.Image:
@@ -170,7 +170,7 @@ def _text(text: str) -> str:
 
 
 def _share(k: int, n: int) -> str:
-    return f"{100 * k / n:.1f} %" if n else "-"
+    return percent(k / n) if n else "-"
 
 
 def _interval(k: int, n: int) -> str:
@@ -178,4 +178,4 @@ def _interval(k: int, n: int) -> str:
     if not n:
         return "-"
     low, high = wilson_interval(k, n)
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+    return percent_range(low, high)

@@ -107,6 +107,22 @@ def unused(budgets: Iterable[EpsilonUse]) -> frozenset[tuple[str | None, float]]
     return frozenset(pairs)
 
 
+def limited(attack: str, far: float) -> str:
+    """Return why an attack cannot use an epsilon: `bim(steps=4) reaches 4 at most from the image`.
+
+    Parameters
+    ----------
+    attack : str
+        Its name.
+    far : float
+        The distance that `EpsilonUse.short` has for it. A random start does not count, so that a flip may
+        lie further away; 0 is an attack of too few queries, whatever it draws.
+    """
+    if not far:
+        return f"{attack} makes too few queries"
+    return f"{attack} reaches {far:.4g} at most from the image"
+
+
 def used(
     outcomes: pd.DataFrame, unused: Collection[tuple[str | None, float]], attack: str
 ) -> pd.DataFrame:

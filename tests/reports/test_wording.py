@@ -28,6 +28,13 @@ def test_stacked_combining_marks_are_limited() -> None:
     assert sum(character == "\u0301" for character in shown) == 3
 
 
+def test_shorten_leaves_no_part_of_a_code() -> None:
+    for most in range(8, 40):
+        cut = wording.shorten("cat 1\u200d2\u200d3\u200d4\u200d dog", most)
+        assert len(cut) <= most
+        assert cut.count("⟨U+200D⟩") == cut.count("⟨") == cut.count("⟩")
+
+
 def test_shorten_keeps_both_ends() -> None:
     text = "start" + "x" * 300 + ".jpg"
     shown = wording.shorten(text, 40)
@@ -73,3 +80,30 @@ def test_every_budget_is_explained_with_its_epsilon(norm: str) -> None:
     assert ("Epsilon 2.5 (acts as 2): " if whole else "Epsilon 2.5: ") in said
     assert said.count("2" if whole else "2.5") >= 2
     assert wording.meaning("flip rate", norm, None) == ""
+
+
+def test_a_targeted_run_does_not_call_every_wrong_class_a_flip() -> None:
+    """An image that gets a third class counts as robust, and is not classified correctly after."""
+    robust = wording.meaning("robust accuracy", "linf", 4, goal="targeted at dog")
+    assert "moves to its target (targeted at dog)" in robust
+    assert "after every attack" not in robust
+    flips = wording.meaning("flip rate", "linf", 4, goal="targeted at dog")
+    assert "some attack moves to its target (targeted at dog)" in flips
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "shown"),
+    [
+        ("l2", 2000.5, "2,000.5"),
+        ("l0", 2000.5, "2,000.5 (acts as 2,000)"),
+        ("l1", 1_234_567.0, "1,234,567"),
+        ("linf", 4.0, "4"),
+    ],
+)
+def test_an_epsilon_keeps_all_its_digits(norm: str, epsilon: float, shown: str) -> None:
+    assert wording.budget(norm, epsilon) == shown
+    assert wording.exact(epsilon) == shown.partition(" ")[0]
+
+
+def test_a_share_that_is_not_a_number_is_a_dash() -> None:
+    assert wording.percent(float("nan")) == "–"

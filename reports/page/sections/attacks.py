@@ -50,6 +50,8 @@ class RandomBaseline:
         How many images flip under random changes, and under no attack that ran on them.
     unasked
         How many images that random changes flip the attacks did not run on.
+    aimed
+        Whether the run has attacks beside the random ones.
     sentences
         What diagnostic D16 says.
     """
@@ -58,6 +60,7 @@ class RandomBaseline:
     best: Share | None
     only: int
     unasked: int
+    aimed: bool
     sentences: tuple[str, ...]
 
 
@@ -143,7 +146,9 @@ def median_text(median: MedianEpsilon | SmallestEpsilon) -> str:
     if fit is not None:
         ends = smallest_epsilon.reach(fit.low, fit.high)
         parts.append(f"by a logistic curve {wording.number(fit.median, 3)}, {ends}")
-    return ", ".join(parts) + (f" ({median.note})" if median.note else "")
+    # With a bracket the note is part of what is said.
+    unsaid = median.note if median.bracket_low is None else ""
+    return ", ".join(parts) + (f" ({unsaid})" if unsaid else "")
 
 
 def convergence(summary: Summary) -> list[ConvergenceChart]:
@@ -166,7 +171,7 @@ def _course_sentence(course: Course) -> str:
     name, last = wording.shorten(course.attack, 60), course.points[-1][0]
     unit = {"steps": "step", "passes": "pass"}[course.unit]
     if course.every_step:
-        return f"{name} is judged only after its last {unit}, so all its flips are at {last:g}."
+        return f"{name}: every flip came at {unit} {last:g}."
     if last <= 1:
         return f"{name}: every flip came within the first {unit}."
     return (
@@ -176,7 +181,12 @@ def _course_sentence(course: Course) -> str:
 
 
 def random_baseline(summary: Summary) -> RandomBaseline | None:
-    """Return what random changes flip: those of the run and of D16; None without either."""
+    """Return what random changes flip: those of the run and of D16; None without either.
+
+    Also None without a norm: an epsilon then has the unit of its attack, so that attacks do not compare.
+    """
+    if not described(summary.norm).measures:
+        return None
     rows = tuple(row for row in summary.attacked if row.baseline)
     sentences = tuple(
         d.sentence for d in summary.diagnostics if d.id == "D16" and d.status != "skipped"
@@ -194,5 +204,6 @@ def random_baseline(summary: Summary) -> RandomBaseline | None:
         best=max(complete, key=lambda rate: rate.share or 0.0, default=None),
         only=len(only),
         unasked=len(flipped) - len(only) if aimed else 0,
+        aimed=bool(aimed),
         sentences=sentences,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from markupsafe import Markup
+
 from robustness.reports import wording
 from robustness.reports.page.card_rows import Row, hash_rows
 from robustness.reports.page.section import PageData, Section
@@ -53,7 +55,11 @@ def _rows(summary: Summary) -> Iterable[Row]:
 def _by_class(summary: Summary, most: int = 12) -> str:
     """`cat 33, dog 32`: how many images of each label there are, the most frequent first."""
     counted = Counter(image.label for image in summary.results if image.label is not None)
-    shown = [f"{wording.shorten(name, 30)} {count:,}" for name, count in counted.most_common(most)]
+    # A name that is written from right to left would take the numbers beside it along.
+    named = Markup("<bdi>{}</bdi> {:,}")
+    shown = [
+        named.format(wording.shorten(name, 30), count) for name, count in counted.most_common(most)
+    ]
     more = len(counted) - len(shown)
     rest = f" and {wording.plural(more, 'more class', 'more classes')}" if more else ""
-    return ", ".join(shown) + rest
+    return Markup(", ").join(shown) + rest

@@ -67,6 +67,6 @@ def _other_threats(summary: Summary) -> str:
     untried = f"{', '.join(most)} and {last}"
     also = ", and neither were small changes of pixels" if not norm.measures else ""
     return (
-        f"The audit tried {norm.changes} at the input size of the model. Other threats were not tried: "
+        f"The audit tried {norm.changes} ({summary.picture_size}). Other threats were not tried: "
         f"{untried}{also}."
     )

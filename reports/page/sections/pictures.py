@@ -14,6 +14,7 @@ def section(page: PageData) -> Section:
         template=read_template("sections/pictures.html.j2"),
         data={
             "panels": page.panels,
+            "uploaded": page.summary.deployed is not None and page.summary.deployed.at_full_size,
             "has_browser": page.has_browser,
             "cases_left_out": page.cases_left_out,
         },

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from markupsafe import Markup
+
 from robustness.reports import wording
 from robustness.reports.page.card_rows import Row, hash_rows
 from robustness.reports.page.section import PageData, Section
@@ -37,7 +39,8 @@ def _rows(summary: Summary) -> Iterable[Row]:
     if output := model.head_sentence or model.head:
         yield Row("Output", output)
     if summary.class_names:
-        shown = ", ".join(wording.shorten(name) for name in summary.class_names[:20])
+        names = [wording.shorten(name) for name in summary.class_names[:20]]
+        shown = Markup(", ").join(Markup("<bdi>{}</bdi>").format(name) for name in names)
         more = len(summary.class_names) - 20
         yield Row("Classes", shown + (f" and {more:,} more" if more > 0 else ""))
     if model.parameters is not None:

@@ -43,7 +43,7 @@ def _rows(summary: Summary) -> Iterable[Row]:
         norm = described(summary.norm)
         shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
         if norm.in_counts:
-            shown += f" counts of 0–255 ({', '.join(f'{e:g}/255' for e in epsilons)})"
+            shown += f" counts of 0–255 ({', '.join(f'{wording.exact(e)}/255' for e in epsilons)})"
         yield Row("Budget", f"{norm.label}, {norm.measure}: {shown}")
     surrogate = summary.manifest.surrogate
     if surrogate is not None:
@@ -56,13 +56,14 @@ def _rows(summary: Summary) -> Iterable[Row]:
         )
     if config.mask is not None:
         yield Row("Region", f"{100 * (config.mask.share or 0.0):.3g} % of the pixels may change")
-    yield Row("Domain", "8-bit pictures at the input size of the model")
-    flip = (
-        "a correct class that becomes wrong"
-        if summary.labelled
-        else "a predicted class that changes"
+    yield Row("Domain", f"8-bit pictures {summary.picture_size}")
+    before = "a correct class" if summary.labelled else "a predicted class"
+    after = "wrong" if summary.labelled else "another"
+    if goal != "untargeted":
+        after = "the target class"
+    yield Row(
+        "Flip", f"{before} that becomes {after} for the saved file, read back ({summary.uploaded})"
     )
-    yield Row("Flip", f"{flip} for the saved PNG, read back from disk")
     for attack in config.attacks:
         paper = attack.paper or "none"
         paper = "" if paper.startswith("none") else f" {paper}."

@@ -96,7 +96,7 @@ def _outcome(image: ImageResult, colours: dict[float, str]) -> tuple[str, str]:
     """The colour of an image's outcome, and the outcome in words."""
     epsilon = image.smallest_epsilon
     if epsilon is not None:
-        return colours[epsilon], f"flips within {epsilon:g}"
+        return colours[epsilon], f"flips within {wording.exact(epsilon)}"
     return f"part-{image.status}", wording.STATUSES.get(image.status, image.status)
 
 
@@ -105,7 +105,9 @@ def _legend(
 ) -> tuple[tuple[str, str, int], ...]:
     # By words, not by colour: beyond five epsilons the last ones share a colour.
     counts = Counter(outcomes)
-    order = [(colour, f"flips within {epsilon:g}") for epsilon, colour in colours.items()]
+    order = [
+        (colour, f"flips within {wording.exact(epsilon)}") for epsilon, colour in colours.items()
+    ]
     order += [(f"part-{name}", words) for name, words in wording.STATUSES.items()]
     order += [outcome for outcome in counts if outcome not in order]
     return tuple(

@@ -463,7 +463,7 @@
     if (one.attack >= 0) fact(facts, "Attack", bdi(shorten(D.attacks[one.attack], 60)));
     if (one.label !== null) fact(facts, "Labelled", bdi(shorten(className(one.label), 40)));
     if (one.epsilon !== null) fact(facts, one.status === "flipped" ? "Flips within" : "Attacked up to", number(one.epsilon));
-    if (one.step !== null) fact(facts, "First flip at step", number(one.step));
+    if (one.step !== null) fact(facts, "Flip at step", number(one.step));
     if (one.passes) fact(facts, "Passes", one.backward ? `${number(one.forward)} forward, ${number(one.backward)} back` : `${number(one.forward)} forward`);
     if (one.restart) fact(facts, "Restart", number(one.restart));
     const wrong = [...new Set([one.original, one.flip].map((n) => D.problems[n]).filter(Boolean))];
@@ -742,7 +742,7 @@
     box.append(draw("line", { class: "base", x1: left, x2: W - right, y1: bottom, y2: bottom }));
     const every = Math.ceil(slots / 13);
     for (let d = -end, i = 0; d <= end; d += bin, i += 1) if (((d / bin) % every) === 0) text(left + slot * (i + 0.5), bottom + 17, signed(d), "tick", "middle");
-    text((left + W - right) / 2, H - 4, "change in counts; components that kept their value are left out", "axis", "middle");
+    text((left + W - right) / 2, H - 4, "change in counts; unchanged components are left out", "axis", "middle");
     $("case-histogram").replaceChildren(box);
   };
   const measures = () => {

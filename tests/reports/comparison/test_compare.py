@@ -101,6 +101,20 @@ def test_the_sentence_is_about_the_epsilon_with_most_differences(tmp_path: Path)
     assert "Robust accuracy at epsilon 1: 22.5 % in A, 5.0 % in B" in found.sentence
 
 
+def test_epsilons_of_one_run_alone_are_named(tmp_path: Path) -> None:
+    """No difference where both were audited says nothing of the epsilons of one."""
+    for name, epsilons in (("a", (1.0, 4.0, 8.0)), ("b", (1.0, 4.0, 2.5))):
+        folder = Folder(tmp_path / name)
+        folder.image("i")
+        for epsilon in epsilons:
+            folder.outcome("i", "robust", epsilon)
+        folder.write()
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert found.sentence == "No difference: 1 image has the same outcome in both runs."
+    assert "Not compared: epsilon 8, audited in A only." in found.notes
+    assert "Not compared: epsilon 2.5, audited in B only." in found.notes
+
+
 def test_a_run_compared_with_itself_has_no_difference(two: tuple[Path, Path]) -> None:
     found = compare(two[0], two[0])
     assert not found.differs

@@ -904,7 +904,7 @@ def test_a_flip_without_pictures_keeps_its_numbers(page: Browser, folder: Folder
         " [row.querySelector('dt').textContent, row.querySelector('dd').textContent]))"
     )
     assert said["Passes"] == "3 forward, 2 back"
-    assert said["First flip at step"] == "2"
+    assert said["Flip at step"] == "2"
     assert (said["Changed pixels (L0)"], said["Largest change (L∞)"]) == ("7", "3")
     assert said["Euclidean length (L2)"] == "12.25"
     assert page.errors == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from robustness.numerics.intervals import Share
 from robustness.reports.page import charts
 from robustness.reports.page.charts import Label, Line, Mark
+from robustness.reports.summary.breakdown import Course
 
 
 @given(st.floats(1e-6, 1e9), st.integers(3, 10))
@@ -53,6 +54,22 @@ def drawn(*names: str, marks: tuple[Mark, ...] = ()) -> str:
 
     lines = [line(name, n) for n, name in enumerate(names)]
     return str(charts.curve(lines, line("all", 0), "counts", 0.9, "Robust accuracy", marks))
+
+
+def test_a_course_has_no_ticks_between_steps() -> None:
+    for last in (1, 2, 3, 7):
+        one = Course("pgd", "steps", 4, ((1, 0.5), (last, 1.0)), 0.5, every_step=False)
+        ticks = re.findall(r"<text[^>]*>([\d.,]+)</text>", str(charts.course([one], ["pgd"])))
+        assert len(ticks) >= 2
+        assert all("." not in tick for tick in ticks)
+
+
+def test_an_attack_without_a_measured_point_has_no_line_and_no_name() -> None:
+    """Its name beside the share at epsilon 0 would look like a line along the top."""
+    worst = Line("all", ((2.0, Share.of(4, 10)),))
+    svg = str(charts.curve([worst, Line("idle", ())], worst, "counts", 1.0, "Robust accuracy"))
+    assert "idle" not in svg
+    assert "series1" not in svg
 
 
 def test_a_curve_is_level_between_measured_epsilons() -> None:

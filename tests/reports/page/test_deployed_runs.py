@@ -96,6 +96,15 @@ def test_the_section_shows_stages_sizes_views_and_survival(large):
     assert ALTERED not in html
 
 
+def test_the_page_says_what_was_attacked_and_judged(deployed):
+    page = write_html(deployed).read_text(encoding="utf-8")
+    assert "8-bit pictures at their own size, before the pipeline" in page
+    assert "pixels (at their own size, before the pipeline)" in page
+    assert "read back (JPEG, quality 90, 4:2:0)" in page
+    assert "exactly as the model received it" not in page
+    assert "pictures at the input size of the model" not in page
+
+
 def test_the_uploaded_file_is_shown_as_it_is_decoded(deployed):
     html = write_html(deployed).read_text(encoding="utf-8")
     section = html[html.index('<section id="pipeline"') :]

@@ -298,6 +298,37 @@ def test_flips_by_noise_come_from_the_diagnostic_without_noise_attack(folder: Fo
     )
 
 
+def test_nothing_is_said_of_attacks_where_only_noise_was_run(folder: Folder) -> None:
+    noise = {"name": "uniform-noise", "label": "noise", "knowledge": "decision", "parameters": {}}
+    folder.manifest["config"]["attacks"] = [noise]
+    folder.image("a")
+    folder.outcome("a", "robust", attack="noise")
+    text = page_of(folder.write()).text
+    assert "uniform-noise flips 0" in text
+    assert "The attacks flip" not in text
+
+
+def test_flips_at_one_step_are_not_called_judged_at_the_last(folder: Folder) -> None:
+    """Two images of an attack of four steps may both flip at the third."""
+    for key in "ab":
+        folder.image(key)
+        folder.outcome(key, "flipped", step=3)
+    assert "bim(steps=4): every flip came at step 3." in page_of(folder.write()).text
+
+
+def test_without_a_norm_attacks_are_not_compared_with_random_changes(folder: Folder) -> None:
+    """An epsilon is degrees for one attack and a severity for another."""
+    attacks: list[dict[str, Any]] = [
+        {"name": name, "label": name, "knowledge": "decision", "parameters": {}}
+        for name in ("spatial", "corruptions")
+    ]
+    folder.manifest["config"] |= {"norm": "free", "attacks": attacks}
+    folder.image("a")
+    folder.outcome("a", "robust", attack="spatial")
+    folder.outcome("a", "flipped", attack="corruptions")
+    assert "Random changes as a baseline" not in page_of(folder.write()).text
+
+
 def test_the_median_is_the_same_in_all_outputs(
     folder: Folder,
 ) -> None:
@@ -361,7 +392,7 @@ def test_channel_bars_are_shares_of_the_channel(folder: Folder) -> None:
         folder.image(f"{number}", png=folder.picture(before))
         folder.outcome(f"{number}", "flipped", png=folder.picture(after))
     text = write_html(folder.write()).read_text(encoding="utf-8")
-    titles = re.findall(r"<title>[+-][\d]+ in (\w+): ([\d.]+) %</title>", text)
+    titles = re.findall(r"<title>[+−][\d]+ in (\w+): ([\d.]+) %</title>", text)
     table = dict(re.findall(r'<span class="swatch (\w+)"></span>\w+</th><td>([\d.]+)', text))
     assert set(table) == {"red", "green", "blue"}
     for name, changed in table.items():

@@ -212,3 +212,23 @@ def test_images_alike_in_change_and_confidence_have_one_order():
     shuffled = (image("c", 1.0), image("d", 0.9), image("a", 1.0), image("b", 1.0))
     ordered = weakest_first(cast("Summary", SimpleNamespace(results=shuffled, worst=(1,))))
     assert [one.key for one in ordered] == ["a", "b", "c", "d"]
+
+
+def test_numbers_stay_with_names_written_from_right_to_left(folder: Folder) -> None:
+    names = ["קטול", "قط"]
+    folder.manifest["class_names"] = names
+    for number, label in enumerate((0, 0, 1)):
+        folder.image(f"{number}", label=label, clean_class=label)
+        folder.outcome(f"{number}", "robust")
+    page = write_html(folder.write()).read_text(encoding="utf-8")
+    assert f"<bdi>{names[0]}</bdi> 2, <bdi>{names[1]}</bdi> 1" in page
+    assert f"<bdi>{names[0]}</bdi>, <bdi>{names[1]}</bdi>" in page
+
+
+def test_what_a_median_leaves_out_is_said_once(folder: Folder) -> None:
+    for number, status in enumerate(("flipped", "robust", "failed")):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", status)
+    page = write_html(folder.write()).read_text(encoding="utf-8")
+    (caption,) = re.findall(r"Median smallest epsilon:.*?</figcaption>", page, re.DOTALL)
+    assert caption.count("1 image left out, on which attacks failed") == 1

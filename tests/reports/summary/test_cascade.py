@@ -170,3 +170,14 @@ def test_diagnostics_compare_attacks_on_shared_images(tmp_path: Path) -> None:
         NEEDS.update(old)
     assert alone["D14"][0] == alone["D13"][0] == "skipped"
     assert "cascade" in alone["D14"][1]
+
+
+def test_a_course_is_a_share_of_all_images_that_the_attack_ran_on(tmp_path: Path) -> None:
+    """Also of those that stood against it at a small epsilon and were flipped by an earlier one above."""
+    with Run.open(run(tmp_path / "run", ["fgsm", "pgd"], cascade=True)) as opened:
+        courses = {course.attack: course for course in summarise(opened).courses}
+    # pgd flips a at 1, c and f at 4; it ran on b at 1 and 2, and on g; fgsm had flipped e before.
+    flips, ran = {"a", "b", "c", "f"}, {"a", "b", "c", "d", "f", "g"}
+    assert courses["pgd"].total == len(ran)
+    assert courses["pgd"].points[-1][1] == len(flips) / len(ran)
+    assert courses["fgsm"].total == len(NEEDS)

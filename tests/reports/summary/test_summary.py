@@ -6,6 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -58,6 +59,19 @@ def test_medians_and_distances_match_the_rows(folder: Folder, mixed: Path) -> No
         assert distance.low == pytest.approx(min(values))
         assert distance.median == pytest.approx(statistics.median(values))
         assert distance.high == pytest.approx(max(values))
+
+
+def test_the_noise_is_that_of_pictures_of_their_own_size(folder: Folder) -> None:
+    rng, noise = np.random.default_rng(5), []
+    folder.manifest["model"]["input_shape"] = [8, 8, 3]
+    for number, side in enumerate((8, 24, 40)):
+        before, after = folder.flip(f"{number}.png", rng=rng, side=side)
+        noise.append(10 * np.log10(255**2 / np.mean((after.astype(float) - before) ** 2)))
+        if side != 8:
+            sizes = {"image": f"{number}.png", "height": side, "width": side}
+            folder.rows["sizes"].append(sizes)
+    (found,) = [d for d in summary_of(folder.write()).distances if d.unit == "dB"]
+    assert (found.low, found.median, found.high) == pytest.approx(sorted(noise))
 
 
 def test_the_verdict_of_the_article_is_reproduced(folder: Folder) -> None:
@@ -204,6 +218,23 @@ def test_the_summary_is_json_for_any_number_of_steps(
     found = summary_of(folder.write())
     (course,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["courses"]
     assert course["every_step"] is every
+
+
+def test_an_attack_that_seeks_the_closest_point_has_no_course(folder: Folder) -> None:
+    """Only its closest flip is recorded, and its passes stand in the row of the smallest epsilon."""
+    (attack,) = folder.manifest["config"]["attacks"]
+    attack["seeks"] = "closest"
+    for key, first, step in (("a", 1.0, 19), ("b", 2.0, 19), ("c", 4.0, 20)):
+        folder.image(key)
+        for epsilon in (1.0, 2.0, 4.0):
+            passes = (
+                {"forward": 40, "backward": 20} if epsilon == 1 else {"forward": 0, "backward": 0}
+            )
+            status = "flipped" if epsilon >= first else "robust"
+            folder.outcome(
+                key, status, epsilon, **passes, step=step if status == "flipped" else None
+            )
+    assert summary_of(folder.write()).courses == ()
 
 
 def test_to_dict_is_strict_json(mixed: Path, folder: Folder) -> None:

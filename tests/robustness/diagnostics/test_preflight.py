@@ -63,7 +63,7 @@ def speaking(found) -> dict[str, str]:
 def test_a_healthy_model_has_no_findings(activation):
     found = check(Classifier(colour_model(activation=activation), scaling="0..255"))
     assert speaking(found) == {}
-    assert "100.0% of 42 images" in found["D21-clean-accuracy"].sentence
+    assert "100 % of 42 images" in found["D21-clean-accuracy"].sentence
     assert "4x4" in found["P01-input"].sentence
     assert found.keys() == {
         *("P01-input", "D02-head", "P05-not-finite", "D01-random-outputs", "D21-clean-accuracy"),
@@ -135,7 +135,7 @@ def test_permuted_labels_are_found():
     assert found["P03-label-order"].severity == "error"
     assert "green as red, blue as green" in found["P03-label-order"].sentence
     assert found["D21-clean-accuracy"].severity == "error"
-    assert "0.0% of 42" in found["D21-clean-accuracy"].sentence
+    assert "0 % of 42" in found["D21-clean-accuracy"].sentence
 
 
 def test_two_exchanged_classes_are_found():
@@ -212,7 +212,7 @@ def test_a_softmax_that_cannot_be_removed_is_noted():
 def test_saturation_is_harmless_with_logits_and_a_warning_without():
     found = check(Classifier(colour_model(weight=5.0), scaling="0..255"))
     assert speaking(found) == {"P04-saturation": "note"}
-    assert "100.0% of the images" in found["P04-saturation"].sentence
+    assert "100 % of the images" in found["P04-saturation"].sentence
     # A softmax that is not a layer is removed, too.
     found = check(own(lambda x, means: ops.softmax(5.0 * means)))
     assert speaking(found) == {"P04-saturation": "note"}

@@ -426,3 +426,19 @@ def test_d24_counts_only_kinds_of_attack_with_results():
     none = found(record({"pgd": {4.0: HALF}}, [PGD], columns={
         "status": lambda i, a, e: FLIPPED if i in HALF else "failed"}))["D24"]  # fmt: skip
     assert none.status == "warn" and "on 50 every attack failed" in none.sentence
+
+
+def test_sentences_on_one_image_are_in_the_singular():
+    quiet = found(record({"pgd": {4.0: {0}}, "fgsm": {4.0: {0}}}, [PGD, FGSM], n=2))
+    assert quiet["D24"].sentence.startswith("1 image survives attacks of one kind only")
+    assert quiet["D24"].sentence.endswith("before calling it robust.")
+    assert quiet["D13"].sentence == "Many steps flip 1 image, one step 1."
+    assert found(record({"pgd": {4.0: {0}}}, [PGD], n=1))["D23"].sentence.startswith(
+        "1 image is few"
+    )
+
+
+def test_a_share_is_called_all_or_none_only_if_it_is():
+    """One wrong answer in 20,000 is not 100 %."""
+    one = found(record(HEALTHY, ALL, n=20_000, right=19_999))["D21"]
+    assert one.sentence.startswith("99.9 % of 20,000 images are")

@@ -300,3 +300,9 @@ def test_an_audit_stores_the_medians_in_its_manifest(tmp_path):
     assert len(nearest) > 12  # more than half
     assert kept[attacks[2].label].bracket_low == nearest.iloc[11]
     assert kept[attacks[2].label].bracket_high == nearest.iloc[12]
+
+
+def test_what_limits_an_attack_is_no_bound_on_its_flips():
+    """A random start may take a flip further than the steps reach; few queries may reach anything."""
+    assert smallest_epsilon.limited("pgd", 3.0) == "pgd reaches 3 at most from the image"
+    assert smallest_epsilon.limited("square", 0.0) == "square makes too few queries"
