@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -65,7 +65,7 @@ def side_by_side(entries: Iterable[Entry]) -> list[Entry]:
 
 def labels_of(entries: Iterable[Entry]) -> Iterator[int | None]:
     """Return the label of each entry."""
-    return map(itemgetter(Entry._fields.index("label")), entries)
+    return map(attrgetter("label"), entries)
 
 
 @dataclass(frozen=True, eq=False)
