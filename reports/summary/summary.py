@@ -106,6 +106,7 @@ class Summary:
 
     `labelled` says whether every readable image has a label. For an image without one, the predicted
     class stands for it, no image is called correct, and robust accuracies are of the labelled images.
+    `picture_shape` is that of the largest attacked picture (height, width, channels).
     """
 
     headline: str
@@ -138,6 +139,7 @@ class Summary:
     skipped: tuple[Skipped, ...]
     failed: tuple[Skipped, ...]
     converted: int
+    picture_shape: tuple[int, ...] | None
     diagnostics: tuple[Diagnosis, ...]
     reliability: str
     results: tuple[ImageResult, ...]
@@ -258,6 +260,7 @@ def summarise(run: ReadableRun) -> Summary:
         skipped=unread(images),
         failed=failed_attacks(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
+        picture_shape=_picture_shape(manifest.model, run.sizes()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
         results=image_results(images, outcomes, names, norm, worst_status),
@@ -392,6 +395,16 @@ def _distances(
         for name, unit, column in columns
         if not (v := column.dropna()).empty
     )
+
+
+def _picture_shape(
+    model: ModelEntry, sizes: Mapping[str, tuple[int, int]]
+) -> tuple[int, ...] | None:
+    """The shape of the largest attacked picture; `sizes` are of pictures attacked at their own size."""
+    shape = model.input_shape
+    if not shape or not sizes:
+        return tuple(shape) if shape else None
+    return (*max(sizes.values(), key=math.prod), shape[-1])
 
 
 def _components(

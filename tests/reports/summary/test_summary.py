@@ -74,6 +74,22 @@ def test_the_noise_is_that_of_pictures_of_their_own_size(folder: Folder) -> None
     assert (found.low, found.median, found.high) == pytest.approx(sorted(noise))
 
 
+def test_a_budget_is_visible_or_not_on_the_pictures_that_are_attacked(folder: Folder) -> None:
+    """An L2 budget that shows on 8 x 8 pixels does not on a photograph in front of the same model."""
+    folder.manifest["config"]["norm"] = "l2"
+    folder.manifest["model"]["input_shape"] = [8, 8, 3]
+    for number in range(40):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", "flipped", 200.0)
+    (small,) = findings(summary_of(folder.write()))
+    (folder.path / "run.sqlite").unlink()
+    folder.rows["sizes"].append({"image": "0", "height": 400, "width": 600})
+    summary = summary_of(folder.write())
+    (large,) = findings(summary)
+    assert summary.picture_shape == (400, 600, 3)
+    assert (small.severity.name, large.severity.name) == ("high", "critical")
+
+
 def test_the_verdict_of_the_article_is_reproduced(folder: Folder) -> None:
     for number in range(126):
         folder.image(f"{number}.jpg")
