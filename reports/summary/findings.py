@@ -67,7 +67,7 @@ def _evaluation(summary: Summary) -> list[Finding]:
 def _flips(summary: Summary) -> list[Finding]:
     """The union over the attacks of one kind, image by image, at each epsilon."""
     shape = summary.picture_shape
-    goal = summary.config.aim
+    goal = summary.aim
     flips = []
     for group in summary.groups:
         rate, epsilon = group.flip_rate, group.epsilon

@@ -163,6 +163,11 @@ class Summary:
         return any(rate.tally.settled for rate in self.rates)
 
     @property
+    def aim(self) -> str:
+        """The goal in words, with the surrogate from which flips must transfer: `transfer from NAME`."""
+        return _aim(self.manifest)
+
+    @property
     def picture_size(self) -> str:
         """At which size pictures were attacked, in words."""
         if self.deployed is not None and self.deployed.at_full_size:
@@ -218,7 +223,7 @@ def summarise(run: ReadableRun) -> Summary:
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
     epsilon = epsilons[-1] if epsilons else None
-    goal, short = config.aim, _short_names(config, attacks)
+    goal, short = _aim(manifest), _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
     medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = wording.unreached(budgets.reason(limits, epsilon))
@@ -268,6 +273,21 @@ def summarise(run: ReadableRun) -> Summary:
         deployed=deployed(manifest),
         manifest=manifest,
     )
+
+
+def transfer(manifest: Manifest) -> str:
+    """Return `transfer from NAME` where attacks ran on a surrogate and the model only judged; else ""."""
+    other = manifest.surrogate
+    return (
+        "" if other is None else f"transfer from {wording.shorten(other.name or 'another model')}"
+    )
+
+
+def _aim(manifest: Manifest) -> str:
+    goal, away = manifest.config.aim, transfer(manifest)
+    if goal == "untargeted":
+        return away or goal
+    return f"{away}, {goal}" if away else goal
 
 
 def _attacks(config: Settings, outcomes: pd.DataFrame) -> tuple[str, ...]:

@@ -221,6 +221,22 @@ def test_a_target_is_named(folder: Folder) -> None:
     assert summary_of(folder.write()).sentence.endswith("(bim, linf, targeted at dog).")
 
 
+def test_a_surrogate_is_named_beside_every_rate(folder: Folder) -> None:
+    """That nothing flips says nothing of an attack on the model itself."""
+    folder.manifest["surrogate"] = {"name": "other"}
+    folder.image("a")
+    folder.outcome("a", "flipped")
+    summary = summary_of(folder.write())
+    assert summary.sentence.endswith("(bim, linf, transfer from other).")
+    assert [f.sentence for f in findings(summary)] == [
+        summary.sentence.replace("(bim,", "(bim(steps=4),")
+    ]
+    folder.manifest["config"]["goal"] = "targeted at dog"
+    (folder.path / "run.sqlite").unlink()
+    aim = summary_of(folder.write()).aim
+    assert aim == "transfer from other, targeted at dog"
+
+
 @pytest.mark.parametrize(
     ("steps", "every"), [((1, 1, 1), False), ((4, 4, 4), True), ((1, 2, 4), False), ((4,), False)]
 )
