@@ -254,7 +254,8 @@ def kinds(record: StoredRun) -> Diagnosis:
         return warn(
             "D24",
             f"{plural(left, 'image survives', 'images survive')} attacks of one kind only "
-            f"({', '.join(tried)}). Add one {'that needs no gradient' if WHITE in tried else 'of another kind'} before calling "
+            f"({', '.join(tried)}). Add one "
+            f"{'that needs no gradient' if WHITE in tried else 'of another kind'} before calling "
             f"{'it' if left == 1 else 'them'} robust.",
             **evidence,
         )
