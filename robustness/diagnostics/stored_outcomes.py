@@ -289,8 +289,8 @@ def _untested(record: StoredRun, evidence: Mapping[str, object]) -> Diagnosis:
     return warn(
         "D24",
         f"{plural(left, 'image survives', 'images survive')}, but only attacks were run that learn "
-        "nothing of the model (noise, grids, fitted changes): that says nothing of an attacker who looks for a "
-        "flip. Add one that does: --attack standard.",
+        "nothing of the model (noise, grids, fitted changes): that says nothing of an attacker who looks for "
+        "a flip. Add one that does: --attack standard.",
         **evidence,
     )
 
