@@ -11,7 +11,7 @@ from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, PASS, Verdict
 from robustness.reports.summary import budgets
 from robustness.reports.summary.figures import FLIP_RATE, Figure, figures
 from robustness.reports.summary.metrics import Tally
-from robustness.reports.summary.summary import Rate, Summary
+from robustness.reports.summary.summary import Rate, Summary, transfer
 from robustness.threat.norms import described
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
@@ -151,4 +151,5 @@ def basis(summary: Summary) -> list[str]:
     names = [wording.shorten(name, 40) for name in summary.attack_names[:4]]
     more = len(summary.attack_names) - len(names)
     attacks = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
-    return [attacks, described(summary.norm).label, summary.config.aim]
+    away = transfer(summary.manifest)
+    return [attacks, described(summary.norm).label, *([away] if away else []), summary.config.aim]

@@ -66,8 +66,8 @@ def _evaluation(summary: Summary) -> list[Finding]:
 
 def _flips(summary: Summary) -> list[Finding]:
     """The union over the attacks of one kind, image by image, at each epsilon."""
-    shape = summary.manifest.model.input_shape
-    goal = summary.config.aim
+    shape = summary.picture_shape
+    goal = summary.aim
     flips = []
     for group in summary.groups:
         rate, epsilon = group.flip_rate, group.epsilon

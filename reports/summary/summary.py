@@ -106,6 +106,7 @@ class Summary:
 
     `labelled` says whether every readable image has a label. For an image without one, the predicted
     class stands for it, no image is called correct, and robust accuracies are of the labelled images.
+    `picture_shape` is that of the largest attacked picture (height, width, channels).
     """
 
     headline: str
@@ -138,6 +139,7 @@ class Summary:
     skipped: tuple[Skipped, ...]
     failed: tuple[Skipped, ...]
     converted: int
+    picture_shape: tuple[int, ...] | None
     diagnostics: tuple[Diagnosis, ...]
     reliability: str
     results: tuple[ImageResult, ...]
@@ -159,6 +161,11 @@ class Summary:
     def has_spared(self) -> bool:
         """Whether an attack of a cascade did not run on images that earlier attacks had flipped."""
         return any(rate.tally.settled for rate in self.rates)
+
+    @property
+    def aim(self) -> str:
+        """The goal in words, with the surrogate from which flips must transfer: `transfer from NAME`."""
+        return _aim(self.manifest)
 
     @property
     def picture_size(self) -> str:
@@ -216,7 +223,7 @@ def summarise(run: ReadableRun) -> Summary:
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
     epsilon = epsilons[-1] if epsilons else None
-    goal, short = config.aim, _short_names(config, attacks)
+    goal, short = _aim(manifest), _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
     medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = wording.unreached(budgets.reason(limits, epsilon))
@@ -258,6 +265,7 @@ def summarise(run: ReadableRun) -> Summary:
         skipped=unread(images),
         failed=failed_attacks(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
+        picture_shape=_picture_shape(manifest.model, run.sizes()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
         results=image_results(images, outcomes, names, norm, worst_status),
@@ -265,6 +273,21 @@ def summarise(run: ReadableRun) -> Summary:
         deployed=deployed(manifest),
         manifest=manifest,
     )
+
+
+def transfer(manifest: Manifest) -> str:
+    """Return `transfer from NAME` where attacks ran on a surrogate and the model only judged; else ""."""
+    other = manifest.surrogate
+    return (
+        "" if other is None else f"transfer from {wording.shorten(other.name or 'another model')}"
+    )
+
+
+def _aim(manifest: Manifest) -> str:
+    goal, away = manifest.config.aim, transfer(manifest)
+    if goal == "untargeted":
+        return away or goal
+    return f"{away}, {goal}" if away else goal
 
 
 def _attacks(config: Settings, outcomes: pd.DataFrame) -> tuple[str, ...]:
@@ -392,6 +415,16 @@ def _distances(
         for name, unit, column in columns
         if not (v := column.dropna()).empty
     )
+
+
+def _picture_shape(
+    model: ModelEntry, sizes: Mapping[str, tuple[int, int]]
+) -> tuple[int, ...] | None:
+    """The shape of the largest attacked picture; `sizes` are of pictures attacked at their own size."""
+    shape = model.input_shape
+    if not shape or not sizes:
+        return tuple(shape) if shape else None
+    return (*max(sizes.values(), key=math.prod), shape[-1])
 
 
 def _components(

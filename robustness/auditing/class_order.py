@@ -10,7 +10,7 @@ from robustness.models.classifier import Classifier
 from robustness.models.scaling_choice import Labelled
 from robustness.models.scalings import Scaling
 from robustness.numerics.intervals import beats_chance, clearly_better, wilson_interval
-from robustness.text import plural
+from robustness.text import percent, plural
 
 
 def decide_order(
@@ -55,4 +55,5 @@ def decide_order(
 
 def _share(hits: np.ndarray, order: str) -> str:
     low, high = wilson_interval(int(hits.sum()), len(hits))
-    return f"{hits.mean():.0%} ({low:.0%} to {high:.0%}) are right if the outputs are {order}"
+    share = percent(float(hits.mean()))
+    return f"{share} ({percent(low)} to {percent(high)}) are right if the outputs are {order}"

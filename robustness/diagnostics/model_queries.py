@@ -253,8 +253,8 @@ def noise(
     # In a cascade the attacks do not run on images that noise flipped before.
     stronger |= set(rows.image) & (record.tried(labels) - record.flipped(labels))
     said = (
-        f"{count} random changes within epsilon {record.last:g} flip {len(flipped)} of {len(some)} "
-        "images"
+        f"{count} random changes within epsilon {record.last:g} flip {len(flipped)} of "
+        f"{plural(len(some), 'image')}"
     )
     numbers = {
         "draws": count,
@@ -263,9 +263,10 @@ def noise(
         "only_by_noise": record.names(stronger),
     }
     if stronger:
+        verb = "survives" if len(stronger) == 1 else "survive"
         return warn(
             "D16",
-            f"{said}, {len(stronger)} of which survive the attacks: these are weaker than chance.",
+            f"{said}, {len(stronger)} of which {verb} the attacks: these are weaker than chance.",
             **numbers,
         )
     known = ", none of which survives the attacks" if flipped else ""

@@ -12,6 +12,7 @@ from robustness.models.classifier import Classifier
 from robustness.numerics.intervals import clearly_better
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.preprocessing import LinearConvention
+from robustness.text import percent
 
 FEWEST = 20
 """The fewest labelled pictures by which pipelines are compared."""
@@ -65,7 +66,7 @@ def pipeline(
     if chosen.text not in right:
         return None
     own, count = right[chosen.text], len(pictures)
-    table = ", ".join(f"{text} {100 * hits.mean():.1f} %" for text, hits in right.items())
+    table = ", ".join(f"{text} {percent(float(hits.mean()))}" for text, hits in right.items())
     best = max(right, key=lambda text: right[text].mean())
     gain = 100 * float(right[best].mean() - own.mean())
     if gain > 0 and clearly_better(right[best], own):

@@ -26,6 +26,7 @@ from robustness.engine.model_input import by_canvas
 from robustness.engine.replay import Replay, replay_pictures
 from robustness.errors import SettingError
 from robustness.numerics.intervals import wilson_interval
+from robustness.text import percent
 
 MAX_IMAGES, UNBOUNDED = 64, 16
 CONTROL = 0.99
@@ -116,10 +117,10 @@ def unbounded(setup: RerunSetup) -> list[Diagnosis]:
     if low > chance:
         second = fail(
             "D17",
-            f"{said}, more than chance ({chance:.0%}), although each can be made plain grey there.",
+            f"{said}, more than chance ({percent(chance)}), although each can be made plain grey there.",
         )
     else:
-        second = ok("D17", f"{said}; chance is {chance:.0%}.", low=low, high=high)
+        second = ok("D17", f"{said}; chance is {percent(chance)}.", low=low, high=high)
     return [first, second]
 
 
@@ -321,7 +322,7 @@ def controls(setup: RerunSetup) -> Diagnosis:
         white = worst in {a.label for a in setup.gradient_attacks}
         return (fail if white else warn)(
             "D22",
-            f"{worst} flips {shares[worst]:.0%} of images next to the edge of a linear model, where "
+            f"{worst} flips {percent(shares[worst])} of images next to the edge of a linear model, where "
             "all can be flipped: the attack does not work as it should.",
             shares=shares,
         )

@@ -248,8 +248,8 @@ def kinds(record: StoredRun) -> Diagnosis:
             "Every image that was attacked flips, so another attack could add nothing.",
             **evidence,
         )
-    if not tried:
-        return _without_learners(record, evidence)
+    if not tried or record.transferred:
+        return _untested(record, evidence)
     if not set(tried) & set(_BLACK) or len(tried) < 2:
         return warn(
             "D24",
@@ -274,16 +274,23 @@ def kinds(record: StoredRun) -> Diagnosis:
     )
 
 
-def _without_learners(record: StoredRun, evidence: Mapping[str, object]) -> Diagnosis:
-    """D24 for a run of attacks that learn nothing; under the norm `free` these are the threat."""
+def _untested(record: StoredRun, evidence: Mapping[str, object]) -> Diagnosis:
+    """D24 for a run of which no attack learned from the audited model; under `free` noise is the threat."""
+    left = int(str(evidence["survivors"]))
+    if evidence["kinds"]:
+        return warn(
+            "D24",
+            f"{plural(left, 'image survives', 'images survive')} pictures that were made for another model "
+            f"(--surrogate). Attack this model itself before calling {'it' if left == 1 else 'them'} robust.",
+            **evidence,
+        )
     if record.manifest.config.norm == "free":
         return skipped("D24", "Only attacks that learn nothing from what they see were run.")
     return warn(
         "D24",
-        f"{plural(int(str(evidence['survivors'])), 'image survives', 'images survive')}, but only "
-        "attacks were run that learn nothing of the model "
-        "(noise, grids, fitted changes): that says nothing of an attacker who looks for a flip. Add one that "
-        "does: --attack standard.",
+        f"{plural(left, 'image survives', 'images survive')}, but only attacks were run that learn "
+        "nothing of the model (noise, grids, fitted changes): that says nothing of an attacker who looks for "
+        "a flip. Add one that does: --attack standard.",
         **evidence,
     )
 

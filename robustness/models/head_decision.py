@@ -8,7 +8,7 @@ import numpy as np
 
 from robustness.errors import ModelError
 from robustness.numerics.intervals import beats_chance, clearly_better
-from robustness.text import shorten
+from robustness.text import percent, shorten
 
 
 def reason(kind: str, logits: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> str:
@@ -32,7 +32,8 @@ def reason(kind: str, logits: np.ndarray, labels: np.ndarray, names: Sequence[st
     accuracy = float(np.mean(np.asarray(logits).argmax(axis=1) == labels))
     return (
         f"The {logits.shape[1]} sigmoid units are read as one class per image, that of the largest input, "
-        f"since each image has one label ({accuracy:.0%} of {len(labels)} images are classified so). "
+        f"since each image has one label ({percent(float(accuracy))} of {len(labels)} images are "
+        "classified so). "
         "If several labels can hold for an image, these figures are about the largest one only."
     )
 
@@ -43,7 +44,8 @@ def _unit(values: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> str:
     logit, half = (values > 0) == labels, (values > 0.5) == labels
     spread = (
         f"its values range from {values.min():.3g} to {values.max():.3g}; on {count} labelled images z > 0 "
-        f"agrees with {logit.mean():.0%} of the labels, z > 0.5 with {half.mean():.0%}"
+        f"agrees with {percent(float(logit.mean()))} of the labels, z > 0.5 with "
+        f"{percent(float(half.mean()))}"
     )
     means = [float(values[labels == label].mean()) for label in np.unique(labels)]
     if len(means) < 2:

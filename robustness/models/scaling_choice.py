@@ -17,7 +17,7 @@ from robustness.errors import ModelError
 from robustness.models.scalings import SCALINGS, Scaling
 from robustness.numerics.class_order import best_order, held_out_hits
 from robustness.numerics.intervals import beats_chance, clearly_better, wilson_interval
-from robustness.text import plural
+from robustness.text import percent, plural
 
 FIRST_TEST, LATER_TEST = 2.0, 3.0
 """Standard errors by which one scaling must be better: on the first images, and where more were needed."""
@@ -84,7 +84,7 @@ class Score:
     def said(self) -> str:
         """The accuracy with its 95 % interval."""
         low, high = wilson_interval(int(self.hits.sum()), len(self.hits))
-        return f"{self.accuracy:.0%} ({low:.0%} to {high:.0%})"
+        return f"{percent(self.accuracy)} ({percent(low)} to {percent(high)})"
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _judged(
         return ScalingChoice(None, accuracies, sentence, (best, *others))
     chance = 1 / classes
     if score.accuracy <= chance + errors * math.sqrt(chance * (1 - chance) / count):
-        sentence = f"{said}; none is clearly better than chance ({chance:.0%})."
+        sentence = f"{said}; none is clearly better than chance ({percent(chance)})."
         under, order, option = _other_order(scores, classes, names)
         likely = sorted((best, *others), key=lambda name: name != under)
         unlike = "" if order else UNLIKE
@@ -326,7 +326,8 @@ def _other_order(
         return "", "", ""
     order = best_order(score.predicted, score.labels, classes)
     said = (
-        f" But the order of the classes seems to be wrong: under {name}, {hits.mean():.0%} of images are "
+        f" But the order of the classes seems to be wrong: under {name}, {percent(float(hits.mean()))} "
+        "of images are "
         f"right if {moved_classes(order, score.labels, names)}."
     )
     return name, said, reordered(names, order)

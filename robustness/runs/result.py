@@ -80,10 +80,12 @@ class AuditResult:
 
     @cached_property
     def _told(self) -> pd.DataFrame:
-        """The rows of flipped and robust images; failed at an epsilon above a flip counts as flipped."""
+        """The rows of flipped and robust images; a flip counts at every larger epsilon, as in reports."""
         rows = self.outcomes.sort_values("epsilon", kind="stable")
         ever = (rows.status == FLIPPED).groupby([rows.attack, rows.image]).cummax()
-        rows = rows.assign(status=rows.status.mask(ever & (rows.status == FAILED), FLIPPED))
+        rows = rows.assign(
+            status=rows.status.mask(ever & rows.status.isin([FAILED, ROBUST]), FLIPPED)
+        )
         return rows[rows.status.isin([FLIPPED, ROBUST])]
 
     @property
@@ -234,7 +236,8 @@ class AuditResult:
         judged = self._told
         rates = self._rates
         labelled = self._manifest.data.labelled
-        known = f"{percent(self.flip_rate)} of them flip{self._interval}"
+        them = "" if labelled else " of them"
+        known = f"{percent(self.flip_rate)}{them} flip{self._interval}"
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
         if self.undecided:

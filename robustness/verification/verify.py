@@ -23,7 +23,7 @@ from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
-from robustness.text import plural
+from robustness.text import percent, plural
 from robustness.verification import pictures as evidence
 from robustness.verification import random_models, uploads, views
 from robustness.verification.evaluation import (
@@ -343,8 +343,9 @@ def _same(  # noqa: PLR0917 - the columns of one row
         two = np.sort(answer)[-2:]
         yield fault(
             CLASS,
-            f"The model predicts {claims.class_name(predicted)} ({answer[predicted]:.1%}, the next class "
-            f"{two[0]:.1%}) for the {what}; the row says {claims.class_name(said)}.",
+            f"The model predicts {claims.class_name(predicted)} ({percent(float(answer[predicted]))}, "
+            "the next class "
+            f"{percent(float(two[0]))}) for the {what}; the row says {claims.class_name(said)}.",
             image,
             row,
             file=file or "",

@@ -43,7 +43,10 @@ def _rows(summary: Summary) -> Iterable[Row]:
         norm = described(summary.norm)
         shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
         if norm.in_counts:
-            shown += f" counts of 0–255 ({', '.join(f'{wording.exact(e)}/255' for e in epsilons)})"
+            counts = "count" if list(epsilons) == [1] else "counts"
+            shown += (
+                f" {counts} of 0–255 ({', '.join(f'{wording.exact(e)}/255' for e in epsilons)})"
+            )
         yield Row("Budget", f"{norm.label}, {norm.measure}: {shown}")
     surrogate = summary.manifest.surrogate
     if surrogate is not None:

@@ -232,3 +232,11 @@ def test_what_a_median_leaves_out_is_said_once(folder: Folder) -> None:
     page = write_html(folder.write()).read_text(encoding="utf-8")
     (caption,) = re.findall(r"Median smallest epsilon:.*?</figcaption>", page, re.DOTALL)
     assert caption.count("1 image left out, on which attacks failed") == 1
+
+
+def test_a_budget_of_one_count_is_in_the_singular(folder: Folder) -> None:
+    folder.manifest["config"]["epsilons"] = [1.0]
+    folder.image("a")
+    folder.outcome("a", "robust", 1.0)
+    page = write_html(folder.write()).read_text(encoding="utf-8")
+    assert "largest change: 1 count of 0–255 (1/255)" in page

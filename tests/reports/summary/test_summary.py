@@ -74,6 +74,22 @@ def test_the_noise_is_that_of_pictures_of_their_own_size(folder: Folder) -> None
     assert (found.low, found.median, found.high) == pytest.approx(sorted(noise))
 
 
+def test_a_budget_is_visible_or_not_on_the_pictures_that_are_attacked(folder: Folder) -> None:
+    """An L2 budget that shows on 8 x 8 pixels does not on a photograph in front of the same model."""
+    folder.manifest["config"]["norm"] = "l2"
+    folder.manifest["model"]["input_shape"] = [8, 8, 3]
+    for number in range(40):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", "flipped", 200.0)
+    (small,) = findings(summary_of(folder.write()))
+    (folder.path / "run.sqlite").unlink()
+    folder.rows["sizes"].append({"image": "0", "height": 400, "width": 600})
+    summary = summary_of(folder.write())
+    (large,) = findings(summary)
+    assert summary.picture_shape == (400, 600, 3)
+    assert (small.severity.name, large.severity.name) == ("high", "critical")
+
+
 def test_the_verdict_of_the_article_is_reproduced(folder: Folder) -> None:
     for number in range(126):
         folder.image(f"{number}.jpg")
@@ -203,6 +219,22 @@ def test_a_target_is_named(folder: Folder) -> None:
     folder.image("a")
     folder.outcome("a", "robust")
     assert summary_of(folder.write()).sentence.endswith("(bim, linf, targeted at dog).")
+
+
+def test_a_surrogate_is_named_beside_every_rate(folder: Folder) -> None:
+    """That nothing flips says nothing of an attack on the model itself."""
+    folder.manifest["surrogate"] = {"name": "other"}
+    folder.image("a")
+    folder.outcome("a", "flipped")
+    summary = summary_of(folder.write())
+    assert summary.sentence.endswith("(bim, linf, transfer from other).")
+    assert [f.sentence for f in findings(summary)] == [
+        summary.sentence.replace("(bim,", "(bim(steps=4),")
+    ]
+    folder.manifest["config"]["goal"] = "targeted at dog"
+    (folder.path / "run.sqlite").unlink()
+    aim = summary_of(folder.write()).aim
+    assert aim == "transfer from other, targeted at dog"
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,13 @@ def progress(done: int, *, stage: str = "pgd", **counts: Any) -> Any:
 
 def test_robust_accuracy_counts_wrong_images_and_those_of_earlier_attacks():
     seen: dict[str, Any] = {"flipped": 3, "robust": 5, "wrong": 2, "settled": 10}
-    assert terminal.sentence(progress(20, **seen)) == "3 flipped, robust at most 25 %"
+    assert terminal.sentence(progress(20, **seen)) == "3 flipped, robust at most 25.0 %"
     assert terminal.sentence(progress(10, wrong=3)) == ""
 
 
 def test_during_a_run_undecided_images_count_as_robust():
     said = terminal.sentence(progress(10, flipped=3, robust=1, wrong=2, settled=4))
-    assert said == "3 flipped, robust at most 55 %"
+    assert said == "3 flipped, robust at most 55.0 %"
 
 
 @pytest.mark.parametrize("forced", ["FORCE_COLOR", "TTY_INTERACTIVE"])
@@ -59,7 +59,7 @@ def test_a_terminal_gets_a_bar():
     with terminal.Display(console) as display:
         display(progress(20, flipped=5, robust=15))
     assert "\x1b" in out.getvalue()
-    assert "robust at most 75 %" in out.getvalue()
+    assert "robust at most 75.0 %" in out.getvalue()
 
 
 @pytest.mark.parametrize("stage", ["clean", "pgd(steps=40)", "apgd-t(steps=100,restarts=5)"])
@@ -183,7 +183,7 @@ def test_a_log_names_the_place_of_an_attack_its_whole_name_and_its_epsilon():
     lines = plain([progress(0, **counts), progress(20, flipped=5, robust=15, **counts)])
     assert lines == [
         f"2 of 5 {name} ...",
-        f"2 of 5 {name}: 20/20, 5 flipped at epsilon 8, robust at most 75 %",
+        f"2 of 5 {name}: 20/20, 5 flipped at epsilon 8, robust at most 75.0 %",
     ]
 
 

@@ -42,7 +42,7 @@ def test_the_pipeline_behind_which_the_model_is_right_is_found():
     good = pipeline(bright(), some, labels, parse_pipeline("keras.load_img").convention)
     assert good is not None
     assert good.severity == "ok"
-    assert "keras.load_img:nearest 100.0 %" in good.sentence
+    assert "keras.load_img:nearest 100 %" in good.sentence
 
 
 @pytest.mark.parametrize(("count", "side"), [(12, 12), (40, 4)], ids=["few", "nothing to resize"])

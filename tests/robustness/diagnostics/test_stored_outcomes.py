@@ -428,6 +428,15 @@ def test_d24_counts_only_kinds_of_attack_with_results():
     assert none.status == "warn" and "on 50 every attack failed" in none.sentence
 
 
+def test_d24_reports_survivors_of_transferred_pictures_only():
+    """Also of several kinds of attack: none of them saw this model."""
+    one = record(HEALTHY, ALL)
+    away = replace(one, manifest=one.manifest.with_changes(surrogate=ModelEntry(name="other")))
+    told = found(away)["D24"]
+    assert told.status == "warn"
+    assert told.sentence.startswith("50 images survive pictures that were made for another model")
+
+
 def test_sentences_on_one_image_are_in_the_singular():
     quiet = found(record({"pgd": {4.0: {0}}, "fgsm": {4.0: {0}}}, [PGD, FGSM], n=2))
     assert quiet["D24"].sentence.startswith("1 image survives attacks of one kind only")

@@ -309,10 +309,10 @@ def test_without_labels_no_output_says_correct(tmp_path):
 
 def test_a_stage_shows_accuracy_only_for_labelled_images():
     done = Progress("pgd", 10, 10, flipped=4, robust=6)
-    assert sentence(done) == "4 flipped, robust at most 60 %"
+    assert sentence(done) == "4 flipped, robust at most 60.0 %"
     assert (
         sentence(Progress("pgd", 10, 10, 4, 6, labelled=False))
-        == "4 flipped, at most 60 % kept their class"
+        == "4 flipped, at most 60.0 % kept their class"
     )
 
 

@@ -356,7 +356,7 @@ def test_images_of_another_kind_are_named_as_a_cause_of_chance():
     choice = choose_scaling(lambda scaling, some: noise, images, labels, SCALINGS, 2)
     assert choice.scaling is None
     assert (
-        "none is clearly better than chance (50%). Perhaps the images are of other"
+        "none is clearly better than chance (50.0 %). Perhaps the images are of other"
         in choice.sentence
     )
     unlike = np.tile([0, 1], len(GREYS))[: len(GREYS)]

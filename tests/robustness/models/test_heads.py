@@ -163,7 +163,7 @@ def test_a_unit_is_a_logit_if_its_sign_agrees_with_the_labels():
     assert classifier.head.kind == "sigmoid-logit"
     z = 0.5 * (x[:, 0, 0, 0].astype("float32") - 128)
     np.testing.assert_allclose(classifier.logits_of(x)[:, 1], z, atol=1e-4)
-    assert "z > 0 agrees with 100% of the labels" in classifier.card()["head_sentence"]
+    assert "z > 0 agrees with 100 % of the labels" in classifier.card()["head_sentence"]
     # A class order the other way round is another finding, not another head.
     assert decide(unit(0.5, 0.0), x, 1 - labels).head.kind == "sigmoid-logit"
 

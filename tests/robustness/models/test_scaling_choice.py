@@ -126,7 +126,7 @@ def test_to_labelled_images_nobody_says_to_label_images():
         )  # fmt: skip
     said = str(caught.value)
     assert "labelled images to decide" not in said and "Without labelled" not in said
-    assert "60 labelled images, with 95 % intervals" in said and "chance (50%)" in said
+    assert "60 labelled images, with 95 % intervals" in said and "chance (50.0 %)" in said
     commands = [line.strip() for line in said.splitlines() if line.startswith("  ")]
     assert len(commands) == 2
     assert all(
@@ -198,7 +198,7 @@ def test_a_wrong_order_of_the_classes_is_told_with_the_scaling_and_the_option():
     names = ["ant", "bee", "cow"]
     with pytest.raises(ModelError, match="order of the classes seems to be wrong") as caught:
         Classifier.decide(model, images, labels, class_names=names)
-    assert "under 0..1, 100% of images" in str(caught.value)
+    assert "under 0..1, 100 % of images" in str(caught.value)
     assert "--scaling=0..1 --classes cow,ant,bee" in str(caught.value)
     right = Classifier.decide(model, images, np.argsort(order)[labels], class_names=names)
     assert right.scaling.name == "0..1"

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from robustness.images.png import from_png
+from robustness.reports import summarise
 from robustness.runs.result import AuditResult
 from robustness.runs.result_curve import svg
 from robustness.runs.result_html import SIDE
+from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
 
@@ -74,7 +76,7 @@ def test_a_run_shows_table_curve_and_cases(result):
     assert "script" not in page.tags and "b" not in page.tags
     assert page.tags.count("img") == 9
     assert "polyline" in page.tags and "table" in page.tags
-    assert "83.3 %</td>" in text and "83.3 % of them flip" in text
+    assert "83.3 %</td>" in text and "83.3 % flip" in text
     assert "&lt;b&gt;cat" in text
 
 
@@ -114,3 +116,17 @@ def test_show_outside_a_notebook_opens_the_picture(result, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     result.cases[3].show()
     assert seen == [((3 * SIDE, SIDE), result.cases[3].caption)]
+
+
+def test_rates_are_those_of_the_reports_where_a_larger_epsilon_was_used_worse(tmp_path):
+    """A flip within 1 is one within 4 as well, whatever the attack returned there."""
+    folder = Folder(tmp_path / "run")
+    for key, statuses in (("a", "fr"), ("b", "rf"), ("c", "rr"), ("d", "fx"), ("e", "xx")):
+        folder.image(key)
+        for epsilon, status in zip((1.0, 4.0), statuses, strict=True):
+            folder.outcome(key, {"f": "flipped", "r": "robust", "x": "failed"}[status], epsilon)
+    found = AuditResult(folder.write())
+    with Run.open(folder.path) as run:
+        rates = {rate.epsilon: rate.tally.flip_rate.share for rate in summarise(run).rates}
+    assert rates == {1.0: 2 / 4, 4.0: 3 / 4}
+    assert found.flip_rates.droplevel("attack").to_dict() == rates
