@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from robustness.cli import (
+    arguments,
     article,
     attacks,
     audit,
@@ -22,7 +23,6 @@ from robustness.cli import (
     init,
     merge,
     models,
-    path_arguments,
     plan,
     report,
     rerun,
@@ -58,7 +58,7 @@ app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.command("article")(article.article)
 app.add_typer(solve.app, name="solve")
-path_arguments.expect_paths((app, solve.app))
+arguments.check_arguments((app, solve.app))
 
 
 def _version(shown: bool) -> None:

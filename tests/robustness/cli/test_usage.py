@@ -40,6 +40,10 @@ rerun notjson.json
 compare nope nope
 compare f.txt notjson.json
 compare empty empty
+report nope --kind json --kind html
+audit -e 1 -e 2 -i pets:4
+audit -i pets:4 --epsilon 1 -e 2
+solve spread --count 3 --dim 2 --steps 3 --steps 4
 audit --resume nope
 audit --resume empty
 audit --resume f.txt
@@ -230,8 +234,9 @@ def test_a_plan_accepts_only_values_that_its_manifest_can_hold(settings):
 
 def _commands():
     """Every command with each of its path options, other required words filled in."""
+    from robustness.cli.arguments import paths_of
+
     from robustness.cli import app, solve
-    from robustness.cli.path_arguments import paths_of
 
     for words, one in (((), app), (("solve",), solve.app)):
         for command in one.registered_commands:

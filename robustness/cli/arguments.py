@@ -1,8 +1,9 @@
-"""Makes commands refuse an empty text for a path."""
+"""Makes commands refuse an empty text for a path, and an option that is given twice."""
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -10,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from robustness.errors import SettingError
 from robustness.files.disk_errors import expect_named
 
 _NAMES = {"model", "images", "surrogate", "mask", "source", "model_first", "images_second"}
@@ -31,11 +33,15 @@ def paths_of(function: Any) -> set[str]:
 
 
 class Command(TyperCommand):
-    """A command that refuses an empty text for a path, which `Path` takes for the current folder."""
+    """A command that refuses an empty text for a path, which `Path` takes for the current folder.
+
+    It also refuses an option with one value that is given twice: all values but the last would be ignored.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises SettingError, which names the option, if a path is empty."""
-        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        """Parse the arguments. Raises SettingError, which names the option that is not usable."""
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        _expect_once(order)
         paths = paths_of(self.callback)
         for one in (each for each in self.get_params(ctx) if each.name in paths):
             name = (
@@ -47,7 +53,19 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def expect_paths(apps: Iterable[typer.Typer]) -> None:
+def _expect_once(order: Iterable[Any]) -> None:
+    """Raise SettingError if an option with one value is given twice; `order` has each option as it comes."""
+    for one, times in Counter(order).items():
+        single = one.param_type_name == "option" and not (one.multiple or one.is_flag or one.count)
+        if single and times > 1:
+            name = max(one.opts, key=len)
+            raise SettingError(
+                f"{name} is given {times} times; expected once. Where it takes several values, they are "
+                "separated by commas."
+            )
+
+
+def check_arguments(apps: Iterable[typer.Typer]) -> None:
     """Make every command of `apps` a `Command`."""
     for app in apps:
         for one in app.registered_commands:
