@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from robustness import environment, plugins
 from robustness.errors import ModelError, RobustnessError, SettingError, UnsafeModelError
@@ -186,9 +186,9 @@ def _made(name: str) -> Classifier:
     """The model of a plug-in; ModelError if the plug-in fails."""
     with environment.quiet_import():
         loader = _loader(name)
-        import_module("robustness.models.classifier")  # a Classifier is what every loader returns
+        kind = import_module("robustness.models.classifier").Classifier
     try:
-        return loader()
+        made = loader()
     except (KeyboardInterrupt, RobustnessError):
         raise
     except BaseException as error:  # a plug-in may raise anything
@@ -196,6 +196,12 @@ def _made(name: str) -> Classifier:
         raise ModelError(
             f"The plug-in of the model {name!r} failed to load it: {type(error).__name__}: {lines[0][:300]}."
         ) from error
+    if not isinstance(made, kind):
+        raise ModelError(
+            f"The plug-in of the model {name!r} returned {type(made).__name__}; expected a Classifier, such "
+            "as robustness.Classifier(model, scaling='0..1', class_names=['cat', 'dog'])."
+        )
+    return cast("Classifier", made)
 
 
 def _info(name: str) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""Makes the pictures of every step of an attack's most confident flips, for the report."""
+"""Makes the pictures of the steps of an attack's most confident flips, for the report."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from robustness.runs.store import Run
 
 SHOWN_FLIPS = 6
 """The largest number of flips of each attack whose steps are saved."""
+KEPT_STEPS = 64
+"""The largest number of steps of a flip whose pictures are saved; a report shows fewer."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class StepPictures:
     scaling: Scaling | None = None
 
     def rows(self, attack: Attack, flips: Sequence[ShownFlip]) -> list[StripRow | ViewRow]:
-        """Return the rows of every step of the flips of one attack, and of what the model sees."""
+        """Return the rows of the steps of the flips of one attack, and of what the model sees."""
         shown = [one for flip in flips if (one := self._shown(attack, flip)) is not None]
         if not shown:
             return []
@@ -119,8 +121,9 @@ class StepPictures:
         for end in shown:
             groups.setdefault(self.canvas(attack, end.replay.job.example.key), []).append(end)
         for canvas, some in groups.items():
+            replays = [s.replay for s in some]
             steps = replay_pictures(
-                self.batch(attack, canvas), self.classifier, [s.replay for s in some]
+                self.batch(attack, canvas), self.classifier, replays, KEPT_STEPS
             )
             for number, step, picture, answer in steps:
                 rows.append(some[number].row(self.save, step, picture, answer))

@@ -23,14 +23,13 @@ from robustness.configuration.attack_text import parse_attack
 from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
 from robustness.configuration.audit_file import expect_trust_given, read_audit_file
 from robustness.configuration.recorded import checked, from_recorded, recorded
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RobustnessError, RunError, RunUsageError, SettingError
 from robustness.runs import recorded_paths, run_folder, run_json, seal
 from robustness.runs.schema import Options, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from robustness.errors import RobustnessError
     from robustness.images import Entry
     from robustness.reports.gate.verdict import Verdict
     from robustness.runs.schema import Manifest
@@ -252,6 +251,13 @@ def perform(
     except KeyboardInterrupt:
         console.print(_interrupted(folder, options), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    except RobustnessError as error:
+        # Errors of the run folder itself say how to go on, or that nothing can.
+        if (folder / run_folder.MANIFEST).is_file() and not isinstance(error, RunError):
+            console.print(
+                _interrupted(folder, options, "Ended early"), markup=False, soft_wrap=True
+            )
+        raise
     if result.mended:
         console.print(result.mended, markup=False, soft_wrap=True)
     stage_times.record_reports(result.path, stages.seconds[stage_times.REPORTS])
@@ -263,12 +269,12 @@ def perform(
     return verdict
 
 
-def _interrupted(folder: Path, options: dict[str, Any]) -> str:
+def _interrupted(folder: Path, options: dict[str, Any], what: str = "Interrupted") -> str:
     """Return the message after an interrupted audit: how to continue."""
     # The manifest is that of this run: the folder was free, or is that of --resume.
     if (folder / run_folder.MANIFEST).is_file():
         return (
-            "Interrupted; finished results are kept. Continue with: "
+            f"{what}; finished results are kept. Continue with: "
             f"{recorded_files.again(folder, options)}"
         )
     return "Interrupted before the run was created. To start it, repeat the same command."

@@ -131,9 +131,16 @@ def _beside(table: Section, value: Any, field: OptionField) -> Any:
 
 def _close(table: Section, name: str) -> None:
     """Refuse unknown keys. Options that are missing from the table count as known."""
-    for field in audit_options().values():
+    options = audit_options()
+    for field in options.values():
         if field.option.table == name:
             table.value(field.key, None)
+    for key in table.unread():
+        if key in options and options[key].place:
+            raise SettingError(
+                f"{table.file}: unknown key {table.key(key)}. The option {key!r} is {options[key].place} "
+                "in audit.toml."
+            )
     table.close()
 
 

@@ -140,18 +140,20 @@ class Section:
 
     def rest(self) -> dict[str, Any]:
         """Return the keys that were not read before; they count as read afterwards."""
-        left = {k: v for k, v in self._values.items() if k not in self._known}
+        left = {key: self._values[key] for key in self.unread()}
         self._known |= left.keys()
         return left
+
+    def unread(self) -> list[str]:
+        """Return the keys that were not read."""
+        return [key for key in self._values if key not in self._known]
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
     def close(self) -> None:
         """Raise SettingError, with the nearest known key, if a key was not read."""
-        for name in self._values:
-            if name in self._known:
-                continue
+        for name in self.unread():
             if now := renamed(name, self._known):
                 raise SettingError(
                     f"{self._prefix}{self.key(name)} is now called {self.key(now)}; rename it."

@@ -212,7 +212,8 @@ def next_state(attack: Attack, norm: Norm, task: Any, state: State, look: Any) -
     Raises
     ------
     AttackError
-        The attack raised an exception, or returned a state of other names, shapes or types.
+        The attack raised an exception, returned a state of other names, shapes or types, or did not evaluate
+        the model although it is no baseline.
     """
     try:
         with calling("step", attack, norm):
@@ -226,6 +227,11 @@ def next_state(attack: Attack, norm: Norm, task: Any, state: State, look: Any) -
         was, now = _described(state), _described(after)
         if was.keys() != now.keys() or not all(_alike(was[name], now[name]) for name in was):
             raise _broken(attack, "step", f"the state {_listed(now)}", _listed(was))
+        if not attack.baseline and not look.forward:
+            raise AttackError(
+                f"{named(attack)} did not evaluate the model in `step`: it learns nothing from it, and every "
+                "model would look robust. Call `look`, or declare `baseline = True`."
+            )
     return after
 
 

@@ -115,10 +115,20 @@ def replay_states(
             yield number, step, finished.state, slot
 
 
+def evenly_spaced(steps: int, most: int | None) -> set[int]:
+    """Return at most `most` of the steps 1 to `steps`: the first, the last, and others evenly between."""
+    if most is None or steps <= most:
+        return set(range(1, steps + 1))
+    return {1 + round(i * (steps - 1) / (most - 1)) for i in range(most)}
+
+
 def replay_pictures(
-    batch: CompiledBatch, classifier: Classifier, replays: Sequence[Replay]
+    batch: CompiledBatch,
+    classifier: Classifier,
+    replays: Sequence[Replay],
+    most: int | None = None,
 ) -> Generator[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Run attempts again and yield the picture of every step.
+    """Run attempts again and yield the pictures of their steps.
 
     Parameters
     ----------
@@ -128,6 +138,9 @@ def replay_pictures(
         The user's model.
     replays
         The attempts; those with 0 steps are left out.
+    most
+        The largest number of pictures of each attempt, at least 2: of more steps those that are
+        `evenly_spaced`. None for every step.
 
     Yields
     ------
@@ -135,17 +148,19 @@ def replay_pictures(
     that step, and the model's probabilities (classes,) for it.
     """
     numbered = [(number, replay) for number, replay in enumerate(replays) if replay.steps > 0]
+    wanted = {number: evenly_spaced(replay.steps, most) for number, replay in numbered}
     for finished in _run(batch, numbered):
-        if not any(finished.steps):
+        everything = zip(finished.slots, finished.replays, finished.steps, strict=True)
+        rows = [row for row in everything if row[2] in wanted[row[1][0]]]
+        if not rows:
             continue
-        radii = [replay.radius for _, replay in finished.replays]
-        state = finished.state
-        pictures, _ = batch.to_uint8(state, state["own"]["point"], finished.slots, radii)
+        state, slots = finished.state, [slot for slot, _, _ in rows]
+        radii = [replay.radius for _, (_, replay), _ in rows]
+        pictures, _ = batch.to_uint8(state, state["own"]["point"], slots, radii)
         shown = [
             replay.job.example.cropped(picture)
-            for (_, replay), picture in zip(finished.replays, pictures, strict=True)
+            for (_, (_, replay), _), picture in zip(rows, pictures, strict=True)
         ]
         probabilities = classifier.probabilities(shown)
-        rows = zip(finished.replays, finished.steps, shown, probabilities, strict=True)
-        for (number, _), step, picture, row in rows:
+        for (_, (number, _), step), picture, row in zip(rows, shown, probabilities, strict=True):
             yield number, step, picture, row

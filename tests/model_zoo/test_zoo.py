@@ -22,6 +22,7 @@ from robustness.model_zoo.dogs_vs_cats import architecture, photos, renderings, 
 from robustness.models.classifier import Classifier
 from robustness.models.suffixes import MODEL_SUFFIXES
 from scripts import publish_weights
+from tests.robustness.helpers import small_cnn
 
 # Keras itself warns when it saves a model under TensorFlow and NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,11 +36,19 @@ def plain():
 
     More about it.
     """
-    return "the plain model"
+    from tests.robustness.helpers import small_cnn
+    return small_cnn(9)
 
 @zoo_model(ModelInfo("another name", "Described.", (8, 8, 1), ("a", "b"), "a third party"))
 def described():
-    return "the described model"
+    from tests.robustness.helpers import small_cnn
+    return small_cnn(10)
+
+def keras_alone():
+    return plain().model
+
+def nothing():
+    return None
 
 NUMBER = 3
 '''
@@ -62,7 +71,9 @@ def zoo_of_all(tmp_path, monkeypatch):
     folder.mkdir()
     installed(folder, project["name"], project["entry-points"][registry.GROUP])
     (folder / "plug_in_models.py").write_text(PLUG_IN_MODULE)
-    named = {name: f"plug_in_models:{name}" for name in ("plain", "described")}
+    named = {
+        name: f"plug_in_models:{name}" for name in ("plain", "described", "keras_alone", "nothing")
+    }
     broken = {"number": "plug_in_models:NUMBER", "gone": "no_such_module:load"}
     installed(folder, "third_party", named | broken)
     monkeypatch.syspath_prepend(folder)
@@ -114,8 +125,23 @@ def test_listing_needs_no_tensorflow(zoo_of_all):
 
 
 def test_a_model_of_a_plug_in_is_loaded_by_name(zoo_of_all):
-    assert model_zoo.load("plain") == "the plain model"
-    assert model_zoo.load("described") == "the described model"
+    images = np.zeros((1, 12, 12, 3), np.uint8)
+    for name, seed in (("plain", 9), ("described", 10)):
+        answers = model_zoo.load(name).probabilities(images)
+        assert np.array_equal(answers, small_cnn(seed).probabilities(images))
+    named = model_zoo.load("plain", class_names=["x", "y", "z"])
+    assert tuple(named.class_names) == ("x", "y", "z")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("keras_alone", "Sequential|Functional"), ("nothing", "NoneType")]
+)
+def test_a_plug_in_that_returns_no_classifier_is_named(zoo_of_all, name, kind):
+    for class_names in (None, ["x", "y", "z"]):
+        with pytest.raises(
+            ModelError, match=f"the model '{name}' returned ({kind}); expected a Classifier"
+        ):
+            model_zoo.load(name, class_names=class_names)
 
 
 def test_an_unknown_name_suggests_the_nearest(zoo_of_all):
@@ -175,7 +201,7 @@ def test_files_and_names_are_not_confused(zoo_of_all, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"no model file 'plain'"):
         model_zoo.load(Path("plain"))
     Path("plain").write_text("a file")
-    assert model_zoo.load("plain") == "the plain model"
+    assert isinstance(model_zoo.load("plain"), Classifier)
     Path("net.onnx").write_text("a file")
     with pytest.raises(ModelError, match="Keras"):
         model_zoo.load("net.onnx")

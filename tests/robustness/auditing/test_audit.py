@@ -20,6 +20,7 @@ from PIL import Image
 
 import robustness
 from robustness.attacks import BIM, PGD, Square
+from robustness.auditing import step_pictures
 from robustness.auditing import work as auditing_work
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.judge import distances
@@ -160,6 +161,27 @@ def test_evidence_matches_the_rows(material, tmp_path):
         assert len(starts) == len(ends)
         counted = strips.groupby(["image", "attack", "epsilon"]).step
         assert (counted.count() == counted.max() + 1).all()
+
+
+def test_of_many_steps_a_few_pictures_are_kept(material, tmp_path, monkeypatch):
+    classifier, images, labels = material
+    monkeypatch.setattr(step_pictures, "KEPT_STEPS", 3)
+    robustness.audit(
+        classifier,
+        images[:6],
+        labels=labels[:6],
+        epsilons=[8],
+        attacks=[BIM(steps=9)],
+        all_steps=True,
+        out=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        strips = run.strips()
+        assert not strips.empty
+        for _, steps in strips.groupby("image").step:
+            # The last picture, of step 9, is the flip; those of the steps before it are made again.
+            assert sorted(steps) == [0, 1, 5, 8, 9]
+        assert not verify(run, classifier).faults
 
 
 @pytest.mark.slow

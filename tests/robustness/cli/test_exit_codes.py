@@ -298,3 +298,28 @@ def test_3_a_report_fails_and_the_others_are_written(place, tmp_path, monkeypatc
     assert done.returncode == 3
     assert "odd_writer:write" in done.stderr and "no space is left" in done.stderr
     assert "No difference: all 30 images" in done.stdout and "run: odd-again" in done.stdout
+
+
+def test_3_an_attack_that_fails_says_how_to_continue(place, monkeypatch):
+    from robustness.auditing.auditor import Auditor
+    from robustness.errors import AttackError
+
+    def fails(self, attack):
+        raise AttackError("The attack 'other' failed.")
+
+    name = toml(place / "failing.toml")
+    with monkeypatch.context() as patch:
+        patch.setattr(Auditor, "_attack", fails)
+        done = inside("audit", "--config", name, "-o", "failing", cwd=place)
+    assert done.returncode == 3
+    note, error = done.stderr.strip().splitlines()[-2:]
+    assert (
+        note
+        == "Ended early; finished results are kept. Continue with: robustness audit --resume failing"
+    )
+    assert error == "error: The attack 'other' failed."
+    done = inside("audit", "--resume", "failing", cwd=place)
+    assert done.returncode == 0, done.stderr
+    # A second audit into the folder of a run did not end early.
+    done = inside("audit", "--config", name, "-o", "failing", cwd=place)
+    assert done.returncode == 2 and "Ended early" not in done.stderr

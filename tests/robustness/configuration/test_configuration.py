@@ -426,6 +426,14 @@ def test_the_reference_page_is_up_to_date():
     ("text", "message"),
     [
         ("seed = 3", r"unknown key seed\. Expected attacks, cluster, gate, images"),
+        (
+            "[model]\nmodel = 'x'",
+            r"unknown key model\.model\. The option 'model' is model\.path in audit",
+        ),
+        (
+            "[model]\nnorm = 'l2'",
+            r"unknown key model\.norm\. The option 'norm' is threat\.norm in audit",
+        ),
         ("[model]\npth = 'x'", r"unknown key model.pth.* Did you mean path\?"),
         ("[model]\npath = 3", "model.path is 3; expected a text"),
         ("[model]\ntrust_model = 'yes'", "model.trust_model is 'yes'; expected true or false"),

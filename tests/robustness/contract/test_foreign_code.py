@@ -75,6 +75,7 @@ HOSTILE = {
         {"step": lambda s, t, state, look: {**state, "y": t.epsilon}},
         "returned from `step` .*'y' float32 .*expected 'point' float32",
     ),
+    "no look": ({"step": lambda s, t, state, look: state}, "did not evaluate the model in `step`"),
     "a look at half a picture": (
         {"step": lambda s, t, state, look: (look(state["point"][:, :5]), state)[1]},
         "evaluated the model at points of the shape",

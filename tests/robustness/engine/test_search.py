@@ -18,7 +18,7 @@ from robustness.backend import _tensorflow
 from robustness.engine import attempts, compiled_batch, jobs
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.judge import Candidate, Judge, distances
-from robustness.engine.replay import Replay, replay_pictures
+from robustness.engine.replay import Replay, evenly_spaced, replay_pictures
 from robustness.engine.search import run_attack, search
 from robustness.errors import AttackError, SettingError
 from robustness.images.png import from_png
@@ -527,6 +527,22 @@ def test_a_replay_ends_at_the_flip(case, monkeypatch, slots, tracing):
         np.testing.assert_array_equal(steps[-1][1], from_png(rung.flip.png))
         assert steps[-1][2].argmax() == rung.flip.adversarial_class
         assert subject.label != rung.flip.adversarial_class
+    few: dict[int, dict] = {}
+    for number, step, picture, _ in replay_pictures(batch, classifier, replays, 2):
+        few.setdefault(number, {})[step] = picture
+    for number, (_, rung) in enumerate(flips):
+        assert set(few[number]) == {1, rung.step}
+        for step, picture, _ in (seen[number][0], seen[number][-1]):
+            np.testing.assert_array_equal(few[number][step], picture)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 64, 65, 1000, 100_000])
+def test_spaced_steps_are_few_and_begin_and_end_with_the_attempt(steps):
+    assert evenly_spaced(steps, None) == set(range(1, steps + 1))
+    spaced = sorted(evenly_spaced(steps, 64))
+    assert (spaced[0], spaced[-1], len(spaced)) == (1, steps, min(steps, 64))
+    gaps = np.diff(spaced)
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
 
 
 @pytest.mark.slow

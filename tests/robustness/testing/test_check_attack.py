@@ -138,8 +138,16 @@ class OddNorm(Base):
         (MixesRows, "treats rows independently", "its neighbours"),
         (LeavesNaN, "stays finite", "NaN or infinite numbers after step 3. Guard divisions"),
         (GoesTheWrongWay, "flips a linear model", "do not flip at epsilon"),
-        (NoPoint, "keeps a state of rows", "under 'point'"),
-        (Grows, "stays finite", "expected the same keys, shapes and types"),
+        (
+            NoPoint,
+            "keeps a state of rows",
+            "expected a dict of arrays with 'point' float32 (6, 8, 8, 3)",
+        ),
+        (
+            Grows,
+            "stays finite",
+            "'new' float32 (6,), 'point' float32 (6, 8, 8, 3); expected 'point'",
+        ),
         (Peeks, "stays finite", "read the gradient"),
         (Raises, "stays finite", "ZeroDivisionError: oops"),
         (Nameless, "declares itself", "lacks name"),
