@@ -234,9 +234,8 @@ def test_a_plan_accepts_only_values_that_its_manifest_can_hold(settings):
 
 def _commands():
     """Every command with each of its path options, other required words filled in."""
-    from robustness.cli.arguments import paths_of
-
     from robustness.cli import app, solve
+    from robustness.cli.arguments import paths_of
 
     for words, one in (((), app), (("solve",), solve.app)):
         for command in one.registered_commands:
