@@ -12,7 +12,10 @@ from typer.core import TyperCommand
 
 from robustness.files.disk_errors import expect_named
 
-_NAMES = {"model", "images", "surrogate", "mask", "source", "model_first", "images_second"}
+_NAMES = {
+    *("model", "images", "surrogate", "mask", "source", "model_first", "images_second"),
+    *("imports", "preprocess", "architecture"),
+}
 """Text parameters that take a path or a name."""
 
 
