@@ -250,6 +250,7 @@ def test_an_output_file_stays_whole_if_its_disk_is_full(words, tmp_path, monkeyp
     monkeypatch.setattr("robustness.files.writing.os.fdopen", full)
     done = inside(*words.split(), cwd=tmp_path)
     assert done.returncode == 3, done.stderr
+    assert f"{kept.name}: no space is left on the disk" in done.stderr
     assert kept.read_bytes() == b"the file of before"
     assert list(tmp_path.iterdir()) == [kept]
 
