@@ -1,4 +1,4 @@
-"""Makes commands refuse an empty text for a path."""
+"""Makes commands refuse an empty text for a path, and one that cannot be recorded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from robustness.errors import SettingError
 from robustness.files.disk_errors import expect_named
 
 _NAMES = {
@@ -33,11 +34,17 @@ def paths_of(function: Any) -> set[str]:
     )
 
 
+_RECORDING = {"audit", "rerun", "merge"}
+"""Commands that record their words in a run."""
+
+
 class Command(TyperCommand):
     """A command that refuses an empty text for a path, which `Path` takes for the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises SettingError, which names the option, if a path is empty."""
+        """Parse the arguments. Raises SettingError if a path is empty or cannot be recorded."""
+        if self.name in _RECORDING:
+            _expect_recordable(args)
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         paths = paths_of(self.callback)
         for one in (each for each in self.get_params(ctx) if each.name in paths):
@@ -48,6 +55,18 @@ class Command(TyperCommand):
             for text in value if isinstance(value, list | tuple) else [value]:
                 expect_named(text, name)
         return super().parse_args(ctx, args)
+
+
+def _expect_recordable(args: Iterable[str]) -> None:
+    """Raise SettingError for a word that is no text: bytes of a file name that are not UTF-8."""
+    for word in args:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise SettingError(
+                f"{word!r} holds bytes that are not UTF-8, so run.json cannot record it; expected the "
+                "path in UTF-8. Rename the file or folder, or name it by a link or by the folder above it."
+            ) from None
 
 
 def expect_paths(apps: Iterable[typer.Typer]) -> None:

@@ -227,6 +227,16 @@ def test_a_run_in_a_folder_without_permission_is_refused_before_anything_is_load
         run_folder.expect_free(tmp_path / "a" / "run")
 
 
+@pytest.mark.parametrize(
+    "words", ["audit --out {}", "audit -i {}", "audit {}", "rerun {}", "merge a --out {}"]
+)
+def test_a_path_that_is_not_utf8_is_refused_at_once_where_it_is_recorded(words, tmp_path):
+    done = inside(*words.format(os.fsdecode(b"caf\xe9")).split(), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert r"'caf\udce9' holds bytes that are not UTF-8" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("target", ["loop", "gone"])
 def test_images_at_a_link_to_nothing(target, tmp_path):
     (tmp_path / "loop").symlink_to(target)
