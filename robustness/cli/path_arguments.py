@@ -35,7 +35,7 @@ def paths_of(function: Any) -> set[str]:
 
 
 _RECORDING = {"audit", "rerun", "merge"}
-"""Commands that record their words in a run."""
+"""Commands that record their words and the current folder in a run."""
 
 
 class Command(TyperCommand):
@@ -44,7 +44,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises SettingError if a path is empty or cannot be recorded."""
         if self.name in _RECORDING:
-            _expect_recordable(args)
+            _expect_recordable([*args, str(Path.cwd())])
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         paths = paths_of(self.callback)
         for one in (each for each in self.get_params(ctx) if each.name in paths):

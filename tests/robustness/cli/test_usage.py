@@ -237,6 +237,13 @@ def test_a_path_that_is_not_utf8_is_refused_at_once_where_it_is_recorded(words, 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_current_folder_that_is_not_utf8_is_refused_at_once(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    done = inside("audit", "-i", "pets:2", cwd=folder)
+    assert (done.returncode, "not UTF-8" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.parametrize("target", ["loop", "gone"])
 def test_images_at_a_link_to_nothing(target, tmp_path):
     (tmp_path / "loop").symlink_to(target)
