@@ -7,6 +7,7 @@ A universal perturbation is added to an image; a patch replaces a square of it. 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import SettingError
+from robustness.files import writing
 from robustness.files.bounded import parse_json
 from robustness.files.disk_errors import expect_named
 from robustness.files.npy import read_npz
@@ -98,8 +100,9 @@ class Fitted:
         """Write the change to a `.npz` file."""
         expect_named(path, "The path of the fitted change")
         fields = {k: v for k, v in asdict(self).items() if k != "values"}
-        with Path(path).open("wb") as file:
-            np.savez_compressed(file, values=self.values, told=json.dumps(fields))
+        content = io.BytesIO()
+        np.savez_compressed(content, values=self.values, told=json.dumps(fields))
+        writing.replace(Path(path), content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> Fitted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from robustness.errors import RunError, SettingError
+from robustness.images.entries import key_of
 from robustness.reports import wording
 from robustness.reports.summary.cases import CaseRow, worst_cases
 from robustness.reports.summary.metrics import FLIPPED
@@ -62,6 +63,7 @@ def chosen(
 
 def _image(images: pd.DataFrame, image: str) -> pd.Series:
     keys, names = images["key"].astype(str), images["name"].fillna("").astype(str)
+    image = key_of(image)
     exact = images[(keys == image) | (names == image)]
     ends = images[keys.str.endswith(f"/{image}") | names.str.endswith(f"/{image}")]
     fitting = exact if len(exact) else ends
@@ -81,7 +83,7 @@ def _image(images: pd.DataFrame, image: str) -> pd.Series:
 def _of_attack(flips: pd.DataFrame, attack: str | None, name: str) -> pd.DataFrame:
     if attack is None:
         return flips
-    labels = flips["attack"].astype(str)
+    labels, attack = flips["attack"].astype(str), key_of(attack)
     fitting = flips[(labels == attack) | (labels.str.partition("(")[0] == attack)]
     if fitting.empty:
         raise SettingError(

@@ -77,7 +77,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between run A and run B; `notes` are what a reader must know as well."""
+    """What differs between run A and run B; `notes` are what a reader must know as well.
+
+    Of the images, `uncompared` have no outcome that both runs decided at every common epsilon.
+    """
 
     a: str
     b: str
@@ -89,6 +92,7 @@ class Comparison:
     newly_right: tuple[Moved, ...]
     notes: tuple[str, ...]
     norm: str = "linf"
+    uncompared: int = 0
 
     @property
     def differs(self) -> bool:
@@ -98,6 +102,11 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The comparison in short, at the epsilon where most outcomes differ (of several, the largest)."""
+        if not self.differs and self.uncompared:
+            return (
+                f"No difference among {self.images - self.uncompared:,} of {self.images:,} images; nothing "
+                f"can be said of the other {self.uncompared:,}, for which one of the runs has no outcome."
+            )
         if not self.differs:
             all_of = wording.plural(self.images, "image has", "images have")
             every = "all " if self.images > 1 else ""
@@ -112,6 +121,12 @@ class Comparison:
         return (
             f"Of {wording.plural(self.images, 'image')}, {flipped:,} {_flips(flipped)} newly and "
             f"{robust:,} no longer {_flips(robust)} at epsilon {most.epsilon:g}. {most.sentence}"
+            + (
+                f" Of {wording.plural(self.uncompared, 'image')} nothing can be said: one of the runs has no "
+                "outcome there."
+                if self.uncompared
+                else ""
+            )
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -226,6 +241,21 @@ def compared(a: Side, b: Side) -> Comparison:
             *_unreached(a, b, epsilons),
         ),
         norm=_norm(a),
+        uncompared=len(set(a.names) - _compared(a, b, epsilons)),
+    )
+
+
+def _compared(a: Side, b: Side, epsilons: Iterable[float]) -> set[str]:
+    """The images of which can be said at every epsilon whether their outcome changed."""
+    return set.intersection(
+        *(
+            {
+                key
+                for key, (before, after) in _outcome_pairs(a, b, epsilon).items()
+                if before == after or _kind_of_change(before, after)
+            }
+            for epsilon in epsilons
+        )
     )
 
 
@@ -377,5 +407,8 @@ def _notes(a: Side, b: Side) -> list[str]:
         )
     for where, side in (("A", a), ("B", b)):
         if not side.manifest.finished:
-            notes.append(f"Run {where} is not finished.")
+            notes.append(
+                f"Run {where} is not finished. Its shares are those of the images that are done, which are "
+                "no fair sample: images that flip at once are done first."
+            )
     return notes

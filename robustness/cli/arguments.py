@@ -1,4 +1,4 @@
-"""Makes commands refuse an empty text for a path, and an option that is given twice."""
+"""Makes commands refuse an empty text for a path, one that cannot be recorded, and an option given twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from typer.core import TyperCommand
 from robustness.errors import SettingError
 from robustness.files.disk_errors import expect_named
 
-_NAMES = {"model", "images", "surrogate", "mask", "source", "model_first", "images_second"}
+_NAMES = {
+    *("model", "images", "surrogate", "mask", "source", "model_first", "images_second"),
+    *("imports", "preprocess", "architecture"),
+}
 """Text parameters that take a path or a name."""
 
 
@@ -32,6 +35,10 @@ def paths_of(function: Any) -> set[str]:
     )
 
 
+_RECORDING = {"audit", "rerun", "merge"}
+"""Commands that record their words and the current folder in a run."""
+
+
 class Command(TyperCommand):
     """A command that refuses an empty text for a path, which `Path` takes for the current folder.
 
@@ -39,7 +46,9 @@ class Command(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises SettingError, which names the option that is not usable."""
+        """Parse the arguments. Raises SettingError, which names what is not usable."""
+        if self.name in _RECORDING:
+            _expect_recordable([*args, str(Path.cwd())])
         given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         _expect_once(order)
         paths = paths_of(self.callback)
@@ -63,6 +72,18 @@ def _expect_once(order: Iterable[Any]) -> None:
                 f"{name} is given {times} times; expected once. Where it takes several values, they are "
                 "separated by commas."
             )
+
+
+def _expect_recordable(args: Iterable[str]) -> None:
+    """Raise SettingError for a word that is no text: bytes of a file name that are not UTF-8."""
+    for word in args:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise SettingError(
+                f"{word!r} holds bytes that are not UTF-8, so run.json cannot record it; expected the "
+                "path in UTF-8. Rename the file or folder, or name it by a link or by the folder above it."
+            ) from None
 
 
 def check_arguments(apps: Iterable[typer.Typer]) -> None:

@@ -11,7 +11,7 @@ import typer
 from robustness.configuration.schema import json_schema
 from robustness.configuration.template import init_text
 from robustness.errors import SettingError
-from robustness.files import disk_errors
+from robustness.files import disk_errors, writing
 
 NAME = "audit.toml"
 
@@ -35,9 +35,8 @@ def init(
     if schema:
         typer.echo(json.dumps(json_schema(), indent=2))
         return
+    disk_errors.expect_place(path)
     if path.exists() and not force:
         raise SettingError(f"{path} exists already; expected a new file. --force replaces it.")
-    disk_errors.expect_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(init_text(), encoding="utf-8")
+    writing.replace(path, init_text().encode())
     typer.echo(f"{path}: edit it, then run robustness audit --config {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -275,10 +276,7 @@ def spread(
     )
     solve_results.show_spread(result, loss)
     if save is not None:
-        import numpy as np
-
-        np.save(save, result.vectors, allow_pickle=False)
-        typer.echo(f"wrote {save}")
+        _save(save, result.vectors)
     if plot is not None:
         import math
 
@@ -358,8 +356,19 @@ def choose(
     if count > 1:
         console.print(f"smallest angle {degrees(closest(given, chosen)):.7f}°")
     if save is not None:
-        np.save(save, np.asarray(given)[chosen], allow_pickle=False)
-        typer.echo(f"wrote {save}")
+        _save(save, np.asarray(given)[chosen])
+
+
+def _save(path: Path, vectors: np.ndarray) -> None:
+    """Write vectors as `.npy`, and say so."""
+    import numpy as np
+
+    from robustness.files import writing
+
+    content = io.BytesIO()
+    np.save(content, vectors, allow_pickle=False)
+    writing.replace(path, content.getvalue())
+    typer.echo(f"wrote {path}")
 
 
 def _picture(path: Path | None) -> None:

@@ -32,12 +32,20 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS, QUIET_SECONDS = 10.0, 60.0
 """In a log: the time between two lines of a stage, and the longest silence."""
+USUAL = 80
+"""The columns where a terminal does not state them."""
 WIDE = 100
 """The columns of a terminal from which on the progress has a bar."""
 
 
 class Plain(Console):
     """A console that prints text as it is: no markup, no control sequences, no workflow commands."""
+
+    def __init__(self, **how: Any) -> None:
+        """Make a console as rich does. On a terminal without columns (`COLUMNS=0`) rich prints nothing."""
+        super().__init__(**how)
+        if self.width < 1:
+            self.width = USUAL
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Print the objects. Strings are made printable; tables and texts must be printable already."""

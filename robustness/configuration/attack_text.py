@@ -15,7 +15,7 @@ def parse_attack(text: str) -> tuple[str, dict[str, str]]:
     Raises
     ------
     SettingError
-        No attack or ensemble of that name is installed, or a part has no "=".
+        No attack or ensemble of that name is installed, a part has no "=", or a parameter is given twice.
     """
     name, _, rest = text.partition(":")
     plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
@@ -24,7 +24,13 @@ def parse_attack(text: str) -> tuple[str, dict[str, str]]:
         key, equals, value = part.partition("=")
         if not equals:
             raise SettingError(f"{part!r} in {text!r} is not a parameter; expected name=value.")
-        parameters[key.strip().replace("-", "_")] = value
+        parameter = key.strip().replace("-", "_")
+        if parameter in parameters:
+            raise SettingError(
+                f"{text!r} gives {parameter} twice; expected each parameter once. For two attacks, name the "
+                "attack twice."
+            )
+        parameters[parameter] = value
     return name, parameters
 
 

@@ -20,6 +20,8 @@ def parse_epsilon(value: float | str) -> float:
     text = str(value).strip()
     number, _, divisor = text.partition("/")
     try:
+        if "_" in text or not text.isascii():  # Python reads 1_0 as 10
+            raise ValueError
         epsilon = float(number)
         if (divisor and float(divisor) != 255) or not math.isfinite(epsilon):
             raise ValueError

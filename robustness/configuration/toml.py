@@ -178,5 +178,9 @@ def read(path: str | Path) -> Section:
         raise SettingError(
             f"{file} cannot be read ({error.strerror}); expected a file that `robustness init` writes."
         ) from None
+    except UnicodeDecodeError:
+        raise SettingError(
+            f"{file} is not valid TOML: it is not in UTF-8. Save it in that encoding."
+        ) from None
     except ValueError as error:
         raise SettingError(f"{file} is not valid TOML: {error}.") from None

@@ -86,8 +86,11 @@ def read_bytes_bounded(path: str | Path, limit: int) -> bytes:
 
 
 def read_text_bounded(path: str | Path, limit: int = MAX_JSON_BYTES) -> str:
-    """Read the UTF-8 text of a regular file of at most `limit` bytes; errors as `read_bytes_bounded`."""
-    return read_bytes_bounded(path, limit).decode("utf-8")
+    """Read the UTF-8 text of a regular file of at most `limit` bytes; errors as `read_bytes_bounded`.
+
+    A byte order mark, which some editors write, is left out.
+    """
+    return read_bytes_bounded(path, limit).decode("utf-8-sig")
 
 
 def zip_directory_bytes(file: IO[bytes]) -> int:

@@ -7,8 +7,10 @@ written through.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from robustness.errors import RunError
@@ -71,11 +73,23 @@ def _put(place: Place, name: str, data: bytes) -> None:
             f"{place.path / name} is a folder; expected a place for a file. Name another."
         )
     draft = f".{secrets.token_hex(16)}.part"
-    descriptor = place.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    with _named(place.path / name):
+        descriptor = place.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            place.rename(draft, name)
+        except BaseException:
+            place.remove(draft)
+            raise
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Name `target` in errors, not the draft that is written in its place."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        place.rename(draft, name)
-    except BaseException:
-        place.remove(draft)
-        raise
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error

@@ -150,6 +150,8 @@ def open_object(given: object, options: SourceOptions) -> Source:
 
 
 def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"{str(path)!r} is a link that leads to nothing. Mend the link, or name the images themselves."
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
     return (

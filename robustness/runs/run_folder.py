@@ -96,9 +96,26 @@ def expect_unused(folder: Path) -> None:
 
 
 def expect_free(folder: Path) -> None:
-    """Raise RunUsageError unless `folder` is missing, empty, or left by an audit killed before it began."""
+    """Raise an error unless a run can be made in `folder`: called before a model is loaded.
+
+    Raises
+    ------
+    RunUsageError
+        The folder is there, and neither empty nor left by an audit killed before it began; or a part of its
+        path is no folder.
+    StorageError
+        The folder cannot be made or written to.
+    """
     with disk_errors.using(folder, begun=False, action="made"):
-        if not folder.exists() and not folder.is_symlink():
+        folder.exists()  # raises where the path is too long
+        above = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+        if above != folder and not above.is_dir():
+            raise RunUsageError(
+                f"{folder} cannot be made: {above} is not a folder. Choose another place."
+            )
+        if above.is_dir():
+            disk_errors.expect_writable(above)
+        if above != folder:
             return
         if not folder.is_dir():
             raise RunUsageError(

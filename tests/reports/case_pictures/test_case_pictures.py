@@ -238,6 +238,15 @@ def test_wrong_requests_say_what_there_is(folder: Folder, flips, asked, said: st
         write_case(folder.path, **asked)
 
 
+def test_a_name_that_is_not_utf8_finds_its_image(folder: Folder, tmp_path: Path) -> None:
+    """A run records the bytes of a file name that are not UTF-8 as codes."""
+    folder.flip("dog/caf\\udce9.jpg", rng=np.random.default_rng(1))
+    folder.write()
+    assert write_case(folder.path, "caf\udce9.jpg", tmp_path / "strip.png").exists()
+    with pytest.raises(SettingError, match="No attack"):
+        write_case(folder.path, "caf\udce9.jpg", tmp_path / "strip.png", "\udce9")
+
+
 def test_an_ambiguous_name_is_refused(folder: Folder, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     folder.flip("one/a.jpg", rng=rng)

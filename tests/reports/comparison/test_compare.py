@@ -115,6 +115,31 @@ def test_epsilons_of_one_run_alone_are_named(tmp_path: Path) -> None:
     assert "Not compared: epsilon 2.5, audited in B only." in found.notes
 
 
+def test_images_that_one_run_has_not_decided_are_not_called_equal(tmp_path: Path) -> None:
+    """An unfinished run, and images on which attacks failed."""
+    fates = {f"i{n}": [ROBUST, FLIPPED] for n in range(10)}
+    whole = run_of(tmp_path / "a", fates)
+    failed = run_of(tmp_path / "b", fates | {"i3": [ROBUST, "failed"], "i4": ["failed", FLIPPED]})
+    found = compare(whole, failed)
+    assert (found.differs, found.images, found.uncompared) == (False, 10, 2)
+    assert (
+        "No difference among 8 of 10 images; nothing can be said of the other 2" in found.sentence
+    )
+    part = Folder(tmp_path / "c", finished=None)
+    for key, statuses in fates.items():
+        part.image(key, label=0, clean_class=0, digest=f"d{key}")
+        for status, epsilon in zip(statuses[: 1 + (key < "i6")], (1.0, 4.0), strict=False):
+            part.outcome(key, status, epsilon)
+    found = compare(whole, part.write())
+    assert (found.differs, found.uncompared) == (False, 4)
+    assert "all 10 images" not in found.sentence
+    assert any("Run B is not finished. Its shares" in note for note in found.notes)
+    turned = run_of(tmp_path / "d", fates | {"i0": [FLIPPED] * 2, "i1": [ROBUST, "failed"]})
+    found = compare(whole, turned)
+    assert (found.differs, found.uncompared) == (True, 1)
+    assert "Of 1 images nothing" not in found.sentence and "Of 1 image nothing" in found.sentence
+
+
 def test_a_run_compared_with_itself_has_no_difference(two: tuple[Path, Path]) -> None:
     found = compare(two[0], two[0])
     assert not found.differs

@@ -137,6 +137,13 @@ def test_the_rate_is_of_this_process_and_the_whole_stage(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("columns", ["0", "-1", "x", ""])
+def test_results_are_printed_on_a_terminal_that_states_no_columns(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    terminal.stdout().print("result")
+    assert capsys.readouterr().out == "result\n"
+
+
 def test_quiet_prints_nothing():
     out = io.StringIO()
     with terminal.Display(Console(file=out), quiet=True) as display:

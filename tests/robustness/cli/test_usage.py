@@ -13,7 +13,7 @@ import pytest
 
 from robustness import errors
 from robustness.attacks import BIM
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RunUsageError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.runs import run_folder
 from robustness.runs.plan import Plan
@@ -48,6 +48,10 @@ audit --resume nope
 audit --resume empty
 audit --resume f.txt
 audit --out f.txt
+audit --out f.txt/run -i pets:4
+audit -a bim:steps=2,steps=3 -i pets:4
+audit -e 1_0 -i pets:4
+audit -e ٤ -i pets:4
 audit -i nowhere
 audit -m nowhere.keras
 audit -m nowhere
@@ -211,6 +215,67 @@ def test_no_report_overwrites_a_file_of_the_run(tmp_path, name):
         disk_errors.expect_place(tmp_path / name)
 
 
+def test_a_run_below_a_file_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "f.txt").write_text("x")
+    with pytest.raises(RunUsageError, match=r"f\.txt is not a folder"):
+        run_folder.expect_free(tmp_path / "f.txt" / "a" / "run")
+    run_folder.expect_free(tmp_path / "a" / "run")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_in_a_folder_without_permission_is_refused_before_anything_is_loaded(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(StorageError, match="permission is denied"):
+        run_folder.expect_free(tmp_path / "a" / "run")
+
+
+@pytest.mark.parametrize(
+    "words", ["audit --out {}", "audit -i {}", "audit {}", "rerun {}", "merge a --out {}"]
+)
+def test_a_path_that_is_not_utf8_is_refused_at_once_where_it_is_recorded(words, tmp_path):
+    done = inside(*words.format(os.fsdecode(b"caf\xe9")).split(), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert r"'caf\udce9' holds bytes that are not UTF-8" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_current_folder_that_is_not_utf8_is_refused_at_once(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    done = inside("audit", "-i", "pets:2", cwd=folder)
+    assert (done.returncode, "not UTF-8" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("target", ["loop", "gone"])
+def test_images_at_a_link_to_nothing(target, tmp_path):
+    (tmp_path / "loop").symlink_to(target)
+    done = inside("audit", "-i", "loop", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'loop' is a link that leads to nothing" in done.stderr
+    assert "Did you mean" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["init --force kept.toml", "solve spread --count 3 --dim 2 --steps 2 --save kept.npy"],
+)
+def test_an_output_file_stays_whole_if_its_disk_is_full(words, tmp_path, monkeypatch):
+    kept = tmp_path / words.split()[-1]
+    kept.write_bytes(b"the file of before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("robustness.files.writing.os.fdopen", full)
+    done = inside(*words.split(), cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert f"{kept.name}: no space is left on the disk" in done.stderr
+    assert kept.read_bytes() == b"the file of before"
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def test_an_endless_view_in_a_database_is_refused_at_once(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
         endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
@@ -255,7 +320,9 @@ def _empty(words, function, path):
         if type(given).__name__ == "ArgumentInfo":
             line += [value] if name == path or parameter.default is inspect.Parameter.empty else []
         elif name == path or (given is not None and parameter.default is inspect.Parameter.empty):
-            flag = [one for one in given.param_decls or () if one.startswith("--")]
+            # In an annotation the first spelling is in the place of the default.
+            spellings = [given.default, *(given.param_decls or ())]
+            flag = [one for one in spellings if isinstance(one, str) and one.startswith("--")]
             line += [*(flag or ["--" + name.replace("_", "-")]), value]
     return line
 
@@ -275,7 +342,7 @@ def test_every_command_with_a_path_is_covered():
     assert asked >= {"audit", "report", "verify", "rerun", "compare", "fit", "init", "solve choose"}
     assert {path for words, _, path in _commands() if words == ("audit",)} == {
         *("model", "images", "surrogate", "mask", "config", "out", "resume"),
-        *("model_first", "images_second"),
+        *("model_first", "images_second", "imports", "preprocess", "architecture"),
     }
 
 

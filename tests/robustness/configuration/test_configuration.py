@@ -530,3 +530,12 @@ def test_an_option_has_one_name_in_python_the_file_and_on_the_command_line():
     for name, field in audit_options().items():
         assert field.argument in (name, name.removesuffix("s"))
         assert field.key in (name, "path", "name", "address")
+
+
+def test_a_file_of_an_editor_that_writes_a_byte_order_mark(tmp_path):
+    file = tmp_path / "audit.toml"
+    file.write_bytes("\ufeff[threat]\r\nepsilons = [3]\r\n".encode())
+    assert read_audit_file(file).epsilons == (3.0,)
+    file.write_bytes("[threat]\nepsilons = [3]\n".encode("utf-16"))
+    with pytest.raises(SettingError, match=r"not in UTF-8\. Save it in that encoding"):
+        read_audit_file(file)

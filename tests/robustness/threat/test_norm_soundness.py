@@ -103,7 +103,7 @@ def test_the_method_at_fault_is_named(parts, sentence):
     assert str(error.value).startswith("The norm 'l2-luma' (")
 
 
-@pytest.mark.parametrize("norm", [*NORMS.values(), Sound], ids=str)
+@pytest.mark.parametrize("norm", [*NORMS.values(), Sound], ids=[*NORMS, "luma"])
 def test_sound_norms_pass(norm):
     check_norm(norm)
 
