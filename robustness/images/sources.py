@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -150,7 +151,7 @@ def open_object(given: object, options: SourceOptions) -> Source:
 
 
 def _missing(path: Path) -> str:
-    if path.is_symlink():
+    if os.path.islink(path):  # noqa: PTH114 - a path that is too long is none
         return f"{str(path)!r} is a link that leads to nothing. Mend the link, or name the images themselves."
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
