@@ -70,4 +70,4 @@ def _among(keys: np.ndarray, some: Collection[str]) -> np.ndarray:
     """Whether each key is one of `some`."""
     if not some:
         return np.zeros(len(keys), bool)
-    return np.fromiter((key in some for key in keys), bool, len(keys))
+    return np.fromiter(map(some.__contains__, keys.tolist()), bool, len(keys))

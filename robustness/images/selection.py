@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from robustness.errors import SettingError
-from robustness.images.entries import Entry, labels_of, side_by_side
+from robustness.images.entries import Entry, in_order, labels_of
 
 
 def select(
@@ -53,7 +53,7 @@ def select(
     rounds = _rounds(list(map(labels.__getitem__, order.tolist())))
     places = np.argsort(rounds, kind="stable")  # keeps the shuffled order within a round
     kept = places if per_class is None else places[rounds[places] < per_class]
-    return side_by_side(map(chosen.__getitem__, order[kept[:limit]].tolist()))
+    return in_order(chosen, order[kept[:limit]].tolist())
 
 
 def _shuffled(keys: Sequence[str], seed: int) -> np.ndarray:

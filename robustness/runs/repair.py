@@ -196,7 +196,7 @@ def _indices(found: pd.Series, keys: np.ndarray, index: np.ndarray) -> np.ndarra
     """The `index` of each key in `found`, given that of each of `keys`; -1 for one that is not there."""
     texts = found.tolist()
     wanted = set(texts)
-    place = {key: n for key, n in zip(keys, index.tolist(), strict=True) if key in wanted}
+    place = {key: n for key, n in zip(keys.tolist(), index.tolist(), strict=True) if key in wanted}
     return np.fromiter((place.get(key, -1) for key in texts), np.int64, len(texts))
 
 
@@ -212,14 +212,14 @@ def _here(
 ) -> np.ndarray:
     """Whether each row has the key, name and label of the audit's entry at its `index`."""
     here = (index >= 0) & (index < len(entries))
-    mine, keys = map(entries.__getitem__, index[here].tolist()), images.keys[here]
+    mine, keys = map(entries.__getitem__, index[here].tolist()), images.keys[here].tolist()
     labels = images.labels[here].astype(object)
     labels[np.isnan(images.labels[here])] = None
     # Few names, if any, are read: nearly all are the last parts of the keys.
     unusual = store.unusual_names()
     names = (unusual.get(key, bare(key)) for key in keys) if unusual else map(bare, keys)
     # An entry is a tuple.
-    same = map(operator.eq, mine, zip(keys, names, labels, strict=True))
+    same = map(operator.eq, mine, zip(keys, names, labels.tolist(), strict=True))
     here[here] = np.fromiter(same, bool, len(keys))
     return here
 
@@ -280,7 +280,7 @@ def _originals(
 ) -> list[ImageRow]:
     """The sound images whose original is to be written again, in their order; `needed` for kept pictures."""
     pictures, keys = images.pictures[sound], images.keys[sound]
-    wanted = np.fromiter((name in bad for name in pictures), bool, len(pictures))
+    wanted = np.fromiter(map(bad.__contains__, pictures.tolist()), bool, len(pictures))
     # The pictures of the first images are kept, or those of all.
     without = pd.isna(pictures) & ~(images.explained | np.isnan(images.classes))[sound]
     wanted |= without & (needed | plan.keeps_all)
