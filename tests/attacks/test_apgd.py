@@ -147,6 +147,7 @@ def test_every_step_matches_algorithm_1(norm, epsilon):
     assert (lengths[-1] < epsilon).all()
 
 
+@pytest.mark.slow
 def test_the_best_point_has_the_lowest_evaluated_loss():
     classifier = small_cnn(8)
     images = np.random.default_rng(4).integers(0, 256, (4, *SHAPE)).astype(np.uint8)
@@ -159,6 +160,7 @@ def test_the_best_point_has_the_lowest_evaluated_loss():
     )
 
 
+@pytest.mark.slow
 def test_l1_steps_are_sparse_and_points_are_within_ball_and_box():
     classifier = small_cnn(8)
     images = np.random.default_rng(5).integers(0, 256, (3, *SHAPE)).astype(np.uint8)

@@ -116,6 +116,7 @@ def test_mi_fgsm_accumulates_gradients_not_signs():
     assert (np.abs(got - x) > 1e-3).mean() < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_pgd_starts_in_the_ball_and_restarts_differ(norm):
     classifier = small_cnn(5)
@@ -136,6 +137,7 @@ def test_pgd_starts_in_the_ball_and_restarts_differ(norm):
     assert not np.allclose(start[0], start[2])
 
 
+@pytest.mark.slow
 def test_restarts_only_add_flips():
     classifier = small_cnn(6)
     images = np.random.default_rng(1).integers(0, 256, (16, 12, 12, 3)).astype(np.uint8)

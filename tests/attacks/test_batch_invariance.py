@@ -52,6 +52,7 @@ def case():
     return classifier, subjects(classifier, pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_a_row_has_the_same_bits_in_any_slot(case, name, norm):
     classifier, some = case

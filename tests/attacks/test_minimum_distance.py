@@ -112,6 +112,7 @@ def test_deepfool_ends_after_a_flip():
         assert rung.backward == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_the_nearest_file_is_found_in_few_evaluations(norm):
     rng, shape = np.random.default_rng(0), (48, 48, 3)
@@ -238,6 +239,7 @@ def test_ead_matches_algorithm_1():
             y = (np.clip(image + unit * y, 0, 255) - image) / unit
 
 
+@pytest.mark.slow
 def test_ead_changes_fewer_components_than_carlini_wagner():
     classifier, images, _ = planes()
     sparse = found(classifier, EAD(steps=360), Threat((3000,), NORMS["l1"]), images)

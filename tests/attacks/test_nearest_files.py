@@ -166,6 +166,7 @@ def test_coarser_attacks_are_refined_to_the_nearest_file(norm, attack, kind, dar
         assert share <= 0.0125 or counts <= 2, (share, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_l0_attacks_change_the_fewest_pixels(kind, dark):

@@ -171,6 +171,7 @@ def test_few_pixel_matches_the_differential_evolution_of_the_paper():
             assert ahead == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_few_pixel_changes_at_most_epsilon_pixels():
     classifier = small_cnn(4)
     images = np.random.default_rng(1).integers(60, 196, (3, *SHAPE)).astype(np.uint8)

@@ -59,6 +59,7 @@ def test_enough_probes_give_the_exact_gradient_of_a_linear_model(probes, antithe
     np.testing.assert_allclose(found, truth, atol=2e-3 * np.abs(truth).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_fewer_probes_give_the_gradient_within_their_span(antithetic):
     classifier = linear(WEIGHTS, np.zeros(3), SHAPE)
@@ -75,6 +76,7 @@ def test_fewer_probes_give_the_gradient_within_their_span(antithetic):
     assert cosine(found, truth).mean() == pytest.approx(np.sqrt(axes / 108), abs=0.12)
 
 
+@pytest.mark.slow
 def test_spread_probes_beat_gaussian_ones_on_a_linear_model():
     classifier = linear(WEIGHTS, np.zeros(3), SHAPE)
     images = RANDOM.integers(60, 196, (24, *SHAPE)).astype(np.uint8)

@@ -104,6 +104,7 @@ def margins(classifier, points, some):
     return mine - z.max(1)
 
 
+@pytest.mark.slow
 def test_linf_squares_have_one_colour_and_are_kept_if_the_loss_falls():
     classifier, some, images, states = trajectory("linf", 5.0, 60)
     table = sides(60, 0.8, *SHAPE[:2])

@@ -138,6 +138,7 @@ def test_the_spherical_code_is_available_during_tracing():
     np.testing.assert_allclose(cosines, (4 * np.eye(4) - 1) / 3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_diversification_steps_are_counted_as_steps():
     for start in STARTS:
         assert passes(PGD(steps=7, restarts=3, start=start), 4) == (21, 21)

@@ -109,6 +109,7 @@ def test_apgd_t_flips_what_its_nine_targets_reach_and_nothing_else(linear_model,
     assert set(rows.backward[rows.status == "robust"]) == {9 * 12}
 
 
+@pytest.mark.slow
 def test_a_target_named_by_its_class_is_that_class(linear_model, tmp_path) -> None:
     classifier, images, labels, distances, _ = linear_model
     result = robustness.audit(

@@ -203,6 +203,7 @@ def test_without_their_extension_all_equal_mi_fgsm(material):
         assert (np.abs(got - expected) > 1e-3).mean() < 2e-3, attack.label
 
 
+@pytest.mark.slow
 def test_vmi_counts_the_passes_of_its_neighbours_and_changes_the_path(material):
     classifier, images, _ = material
     plain, _ = walked(classifier, MIFGSM(steps=5), images, 5)

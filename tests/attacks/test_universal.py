@@ -32,6 +32,7 @@ def halfspace(seed=0, rows=24):
     return linear(weights, np.array([0, 0.05 - scores.min()]), SHAPE), images, normal, scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_perturbation_of_a_linear_model_is_the_steepest_change(norm):
     """All margins fall equally, so the best change is that of the dual norm; nothing is clipped."""
@@ -50,6 +51,7 @@ def test_the_perturbation_of_a_linear_model_is_the_steepest_change(norm):
     assert found.flipped == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("count", [1, 33, 53])
 def test_any_number_of_images_is_fitted_on(norm, count):
@@ -63,6 +65,7 @@ def test_any_number_of_images_is_fitted_on(norm, count):
     assert found.losses[-1] < found.losses[0]
 
 
+@pytest.mark.slow
 def test_the_perturbation_flips_new_images(tmp_path):
     classifier, images, normal, _ = halfspace()
     epsilon = 8.0

@@ -78,6 +78,7 @@ def nearest(classifier, attack, threat, images, labels=None):
     return ops.convert_to_numpy(state["best"]["distance"])
 
 
+@pytest.mark.slow
 def test_bisection_agrees_with_single_budgets():
     """The inner attack flips at the epsilon found, and not just below the last epsilon that failed."""
     classifier = small_cnn(3)

@@ -31,6 +31,7 @@ def card():
     return json.loads((WEIGHTS.parent / "card.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_network_matches_the_notebook(classifier):
     # Conv 3x3: (27+1)32, (288+1)64, (576+1)128; batch norms 4 each; Dense 25088x512, 512x2.
     convolutions = 28 * 32 + 289 * 64 + 577 * 128 + 4 * (32 + 64 + 128)

@@ -54,6 +54,7 @@ def test_classes_and_seeds_give_different_pictures() -> None:
         assert abs(one - other).mean() > 5
 
 
+@pytest.mark.slow
 def test_training_uses_separate_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(module, "render", lambda kind, seed: drawn.append(seed))

@@ -247,6 +247,7 @@ def keras2_weights(path, model, rng):
     return arrays
 
 
+@pytest.mark.slow
 def test_keras_2_weights_of_the_notebook_load(tmp_path):
     path = tmp_path / "model.h5"
     arrays = keras2_weights(path, architecture.build(), np.random.default_rng(0))

@@ -490,6 +490,7 @@ def test_annotations_are_limited_to_ten_of_a_kind(folder: Folder) -> None:
 # --- all formats -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_formats_state_the_same_verdict(folder: Folder) -> None:
     gated(folder, 0.9)
     for number in range(30):

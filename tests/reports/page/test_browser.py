@@ -132,6 +132,7 @@ def assert_magnified(page: Browser) -> None:
     assert np.array_equal(found[2], (after - before)[where])
 
 
+@pytest.mark.slow
 def test_the_first_case_is_shown_completely(cases: Browser) -> None:
     assert cases.run("document.getElementById('cases-count').textContent") == "44 cases"
     assert cases.run("getComputedStyle(document.getElementById('stills')).display") == "none"
@@ -837,6 +838,7 @@ def test_every_number_of_the_magnifier_has_headers(cases: Browser) -> None:
     assert columns == [f"column {n}" for n in range(left, left + 8)]
 
 
+@pytest.mark.slow
 def test_hostile_names_have_no_effect(page: Browser, folder: Folder) -> None:
     path = write_html(fill(folder))
     page.open(path)
@@ -857,6 +859,7 @@ def test_hostile_names_have_no_effect(page: Browser, folder: Folder) -> None:
     assert any(name.startswith("<img src=x onerror=alert(1)>.png") for name in names)
 
 
+@pytest.mark.slow
 def test_altered_evidence_is_reported(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(4)
     folder.flip("altered.jpg", rng=rng)

@@ -122,6 +122,7 @@ def the_section(run: Path) -> str:
     return html[html.index('<section id="pipeline"') : html.index("Which flips survive</h3>")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "column"), [("views", "before"), ("views", "after"), ("uploads", "file")]
 )

@@ -214,6 +214,7 @@ def test_a_page_without_outcomes_states_it(folder: Folder) -> None:
     assert "No image flipped" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["misclassified", "unreadable", "failed"])
 def test_a_page_without_judged_images_states_it(folder: Folder, status: str) -> None:
     for number in range(3):
@@ -363,6 +364,7 @@ def test_the_median_is_the_same_in_all_outputs(
     assert f"{point:.3g}, between 4 and 8, 95 % interval" in AuditResult(path)._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_fitted_curve_is_named_beside_the_median(folder: Folder) -> None:
     fit = {"median": 2.51, "low": 1.6, "high": 3.4, "p_value": 0.4}
     folder.manifest["median_epsilon"] = {"bim(steps=4)": {"fit": fit}}
@@ -492,6 +494,7 @@ def test_no_framework_is_imported(mixed: Path) -> None:
     assert (mixed / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_ten_thousand_outcomes_make_a_page_in_time(folder: Folder) -> None:
     for number in range(2500):
         folder.image(str(number))

@@ -135,6 +135,7 @@ def test_findings_of_later_attacks_refer_to_the_remaining_images(tmp_path: Path)
         assert mine.rate is not None and mine.rate.total == (3 if cascade else 7)
 
 
+@pytest.mark.slow
 def test_noise_is_not_compared_with_attacks_that_did_not_get_its_flips(tmp_path: Path) -> None:
     """Noise flips e and f; later attacks of the cascade do not get them, but would flip both."""
     found = {}

@@ -50,6 +50,7 @@ def class_of(number: float) -> str | None:
     return NAMES[int(number)] if number < len(NAMES) else f"class {int(number)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_results_are_those_of_a_loop_over_rows(seed: int) -> None:
     images, outcomes = tables(seed)

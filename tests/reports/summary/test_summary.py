@@ -329,6 +329,7 @@ def finding_rules(folder: Folder) -> set[str]:
     return {f.weakness.rule for f in findings(summary_of(folder.write()))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "knowledge", "rule"),
     [

@@ -49,6 +49,7 @@ def comparable(path) -> pd.DataFrame:
         return run.outcomes()
 
 
+@pytest.mark.slow
 def test_images_with_the_highest_confidence_enter_first(material, monkeypatch):
     classifier, images, labels = material
     entered: list[int] = []
@@ -130,6 +131,7 @@ def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):
     assert ends == dict.fromkeys(("clean", "bim(steps=4)", "pgd(steps=5)"), (40, 40))
 
 
+@pytest.mark.slow
 def test_evidence_matches_the_rows(material, tmp_path):
     classifier, images, labels = material
     robustness.audit(
@@ -299,6 +301,7 @@ def test_other_attacks_continue_where_the_gradient_is_missing(material, tmp_path
         assert not verify(run, masked).faults
 
 
+@pytest.mark.slow
 def test_images_on_which_the_model_fails_are_named(monkeypatch):
     """Those of the checks, those after them, and those that are attacked."""
     classifier, images = small_cnn(3), np.full((80, 12, 12, 3), 60, np.uint8)

@@ -488,6 +488,7 @@ def test_invalid_ladders_are_refused(given):
 # --- budgets with a smaller effective value ----------------------------------------------------
 
 
+@pytest.mark.slow
 @given(epsilon=st.floats(1, 255), norm=st.sampled_from(["linf", "l1", "l0"]))
 def test_files_use_the_integer_part_of_a_budget(epsilon, norm):
     acts_as = NORMS[norm].effective(epsilon)
@@ -498,6 +499,7 @@ def test_files_use_the_integer_part_of_a_budget(epsilon, norm):
     assert float(NORMS[norm].size(grid)[0]) <= acts_as
 
 
+@pytest.mark.slow
 def test_a_smaller_effective_budget_is_stated_in_all_outputs(tmp_path):
     from rich.console import Console
 
@@ -585,6 +587,7 @@ def test_a_target_without_gradients_gets_gradient_free_attacks(tmp_path):
     assert set(named.to_frame().status) == {"failed"}
 
 
+@pytest.mark.slow
 def test_a_surrogate_provides_the_gradient(tmp_path):
     classifier, images = without_gradient()
     weights = np.stack([np.full(SIZE, 1e-2), np.full(SIZE, -1e-2)], axis=1)

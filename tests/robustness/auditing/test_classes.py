@@ -72,6 +72,7 @@ def of_names(names: list[str]) -> dict[str, int]:
     return {name: int(name) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [NUMBERS, TEXT], ids=["numbers", "text"])
 @pytest.mark.parametrize("scaling", ["0..1", None])
 @pytest.mark.parametrize("present", [NUMBERS, ["2", "3", "10", "12"]], ids=["all", "some"])
@@ -195,6 +196,7 @@ def test_names_that_the_model_states_hold(photos):
     assert found.classifier.class_names == ("dog", "cat") and accuracy(found) == 1.0
 
 
+@pytest.mark.slow
 def test_what_was_found_is_shown_recorded_and_used_again(photos, tmp_path):
     root = photos({"dogs": 0, "Cat": 1, "horse": 3, "bird": 1}, 5, 10)
     place = tmp_path / "models"
@@ -232,6 +234,7 @@ def test_what_was_found_is_shown_recorded_and_used_again(photos, tmp_path):
     assert from_recorded(decided).classes == ("dog", "cat", "cow", "horse", "pig")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (CASES / "traffic_signs.h5").exists(), reason="needs the shared cases")
 def test_traffic_signs_by_list_and_by_folders_called_by_numbers(tmp_path):
     """43 classes, of which 25 are there; trained from the numbers of a list."""

@@ -168,6 +168,7 @@ def test_half_precision_keeps_the_direction(times):
     assert audited(model).flip_rate == 1
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(-900, 900).map(lambda n: n / 100), min_size=2, max_size=6),
     st.sampled_from(TIMES),

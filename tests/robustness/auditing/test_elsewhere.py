@@ -185,6 +185,7 @@ def test_ctrl_c_suggests_only_possible_commands(project, monkeypatch, where):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_an_occupied_folder_is_refused_before_the_model_is_loaded(project, monkeypatch):
     interrupting(monkeypatch, "loading")
     done = inside(*WORDS, "-o", "runs/one", cwd=project)
@@ -192,6 +193,7 @@ def test_an_occupied_folder_is_refused_before_the_model_is_loaded(project, monke
     assert "robustness audit --resume runs/one" in done.stderr
 
 
+@pytest.mark.slow
 def test_repairs_are_reported(project):
     shutil.copytree(project / "runs" / "one", project / "runs" / "hurt")
     next((project / "runs" / "hurt" / "images").rglob("*.png")).write_bytes(b"")

@@ -319,6 +319,7 @@ def test_altered_sizes_and_uploads_are_made_again(
     assert database(run) == database(jpeg_run)
 
 
+@pytest.mark.slow
 def test_another_size_of_a_picture_is_refused(jpeg_run, classifier, photographs, tmp_path):
     run = shutil.copytree(jpeg_run, tmp_path / "run")
     statement = "UPDATE sizes SET height = height + 3"
@@ -344,6 +345,7 @@ def database(run: Path) -> dict[str, list[str]]:
         return {t: sorted(map(repr, opened.execute(f"SELECT * FROM {t}"))) for t in tables}
 
 
+@pytest.mark.slow
 def test_large_photographs_are_reduced_first(classifier, photographs, tmp_path):
     result = audited(classifier, photographs, tmp_path / "run", max_side=32)
     with Run.open(result.path) as opened:

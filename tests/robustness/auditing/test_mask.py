@@ -127,6 +127,7 @@ def audited(tmp_path, **more):
     return classifier, result
 
 
+@pytest.mark.slow
 def test_a_run_stores_its_mask_and_verifies_against_it(tmp_path):
     picture = np.where(FREE, 255, 0).astype(np.uint8).repeat(4, 0).repeat(4, 1)
     Image.fromarray(picture).save(tmp_path / "mask.png")

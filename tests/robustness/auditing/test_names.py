@@ -40,6 +40,7 @@ def zoo(monkeypatch):
     return loaded
 
 
+@pytest.mark.slow
 def test_names_of_models_images_and_attacks_are_those_of_the_command_line(zoo, tmp_path):
     result = robustness.audit(
         "dogs-vs-cats", "pets:8", attacks="pgd:steps=3,restarts=2", out=tmp_path / "run"

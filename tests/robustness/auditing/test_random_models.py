@@ -81,6 +81,7 @@ def d01(classifier: Classifier) -> preflight.Finding:
     return {f.id: f for f in preflight.run(classifier, IMAGES, None)}["D01-random-outputs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(
     "spoil", [noise(1.0), noise(1e-3), rarely(0.5)], ids=["large", "small", "rare"]
@@ -255,6 +256,7 @@ def test_flips_are_decided_by_most_draws(shared, tmp_path):
     assert any("20 times or more" in one for one in told["warnings"])
 
 
+@pytest.mark.slow
 def test_verification_by_votes_finds_false_flips(tmp_path):
     spoil = rarely(0.1)
     found = robustness.audit(
@@ -268,6 +270,7 @@ def test_verification_by_votes_finds_false_flips(tmp_path):
     assert len(classes) == len(IMAGES) + flipped
 
 
+@pytest.mark.slow
 def test_an_unstable_class_is_neither_flipped_nor_robust(tmp_path):
     found = robustness.audit(
         noisy(rarely(0.5)), IMAGES, attacks=[BIG], epsilons=[12], out=tmp_path / "run"
@@ -288,6 +291,7 @@ def test_an_unstable_class_is_neither_flipped_nor_robust(tmp_path):
     assert found.report().read_text().count("changes from draw to draw") > 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_number_of_draws(tmp_path):
     def stop(progress):
         if progress.stage not in ("checks", "clean"):
@@ -303,6 +307,7 @@ def test_a_resumed_run_keeps_its_number_of_draws(tmp_path):
     assert (found.outcomes.forward >= votes.DRAWS).all()
 
 
+@pytest.mark.slow
 def test_eot_flips_randomised_models_and_is_judged_by_votes():
     found = robustness.audit(
         noisy(noise(3.0)), IMAGES, labels=LABELS, attacks=[make("eot", steps=4, samples=8)],

@@ -34,6 +34,7 @@ IMAGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(IMAGES)
 def test_statuses_of_the_table_are_those_of_rows(rows):
     with (

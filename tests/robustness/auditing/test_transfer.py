@@ -72,6 +72,7 @@ def test_intermediate_float_flips_of_the_target_are_reported(steps):
     assert [(rung.flip, rung.flips_in_float_only) for rung in found.values()] == [(None, False)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [PGD(steps=40, random_start=False, loss="margin"), DDN(steps=40)]
 )

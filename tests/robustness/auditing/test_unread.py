@@ -51,6 +51,7 @@ def test_the_reason_for_unreadable_pictures_is_reported_with_its_count(tmp_path,
     assert f"not read: {why}." in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tar", "tfrecord"])
 def test_an_archive_that_vanishes_before_the_first_pass_ends_the_audit(tmp_path, suffix):
     files = members(RNG.integers(0, 256, (6, *SHAPE)).astype(np.uint8), np.arange(6) % 2)

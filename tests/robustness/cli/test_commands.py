@@ -62,6 +62,7 @@ def material(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_help_imports_no_framework():
     code = (
         "import sys\n"
@@ -90,6 +91,7 @@ def test_every_command_has_examples(tmp_path):
         assert f"robustness {command}" in shown, command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -38,6 +38,7 @@ def test_two_plain_arguments_are_the_model_and_the_images(folder):
     assert runs[0].outcomes().equals(runs[1].outcomes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

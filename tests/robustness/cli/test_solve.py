@@ -75,6 +75,7 @@ def test_a_diverging_descent_is_called_that(table):
     assert code == 4 and "did not converge in" in text and "diverged" in text
 
 
+@pytest.mark.slow
 def test_a_descent_of_one_step_is_an_animation(table, tmp_path):
     """Standardised descents on one feature take a step or two; the pictures between them show the way."""
     target = tmp_path / "fit.gif"

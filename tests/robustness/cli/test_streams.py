@@ -26,6 +26,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("words", ["--help", "models", "init --schema", "--show-completion bash"])
 def test_output_without_a_reader_is_no_failed_gate(words):
@@ -48,6 +49,7 @@ def test_an_end_of_file_in_a_command_is_no_failed_gate():
     assert "EOFError: no data left" in done.stderr
 
 
+@pytest.mark.slow
 @FULL
 @pytest.mark.parametrize("words", ["attacks nosuch", "audit --nosuch", "report nosuch"])
 def test_errors_that_cannot_be_printed_keep_their_exit_code(words):
@@ -55,6 +57,7 @@ def test_errors_that_cannot_be_printed_keep_their_exit_code(words):
     assert shell(f"robustness {words} 2>&1 | true; exit ${{PIPESTATUS[0]}}").returncode == 2
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
 def test_files_do_not_get_the_numbers_of_closed_streams(closed, tmp_path):
@@ -103,6 +106,7 @@ def test_an_audit_whose_progress_cannot_be_shown_goes_on(where, tmp_path):
     assert (tmp_path / "run" / "report.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "shown"), [("ascii", r"2-3 <= \u043a\xfc"), ("cp1252", r"2–3 <= \u043aü")]
 )

@@ -208,6 +208,7 @@ def test_every_stage_says_in_a_log_when_it_starts():
     ]
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_silent_for_long_gets_lines(monkeypatch):
     monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.05)
     out = io.StringIO()

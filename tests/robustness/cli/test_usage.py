@@ -327,6 +327,7 @@ def _empty(words, function, path):
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [_empty(*one) for one in _commands()], ids=lambda line: " ".join(map(repr, line))
 )

@@ -113,6 +113,7 @@ def made(parts) -> Attack:
     return dataclass(frozen=True, kw_only=True)(cls)()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parts", "sentence"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_attack_ends_the_audit_with_its_name(parts, sentence, tmp_path):
     attack = made(parts)
@@ -123,6 +124,7 @@ def test_a_hostile_attack_ends_the_audit_with_its_name(parts, sentence, tmp_path
     assert str(error.value).startswith(f"The attack {attack.name!r} ({__name__}:Hostile) ")
 
 
+@pytest.mark.slow
 def test_a_good_attack_and_an_error_of_the_toolkit_pass(tmp_path, monkeypatch):
     result = robustness.audit(
         small_cnn(9), PICTURES, attacks=[Plain()], epsilons=[4], out=tmp_path / "run"

@@ -363,6 +363,7 @@ class ByDefault(keras.Model):
         return 0.05 * self.drop(ops.mean(x, axis=(1, 2)), training=training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "said", "severity"),
     [

@@ -182,6 +182,7 @@ def test_d14_reports_a_shattered_gradient_by_square(tmp_path):
     assert "gradient masking" in found["D14"]["sentence"]
 
 
+@pytest.mark.slow
 def test_d14_is_ok_if_the_attack_works(short):
     """Images 0.5 to 3 counts from the boundary, a budget of 8: a black-box attack finds nothing more."""
     images = np.stack([s.pixels for s in short.trial.sample.examples])
@@ -230,6 +231,7 @@ def test_d16_reports_flips_by_noise_that_the_attack_misses(masked):
     assert found.evidence["only_by_noise"]
 
 
+@pytest.mark.slow
 def test_noise_stays_within_its_budget(masked):
     subject = masked.trial.sample.examples[0]
     plan = masked.trial.plan
@@ -251,6 +253,7 @@ def short(tmp_path_factory) -> Bench:
     return audited(classifier, images, attack, 8, tmp_path_factory.mktemp("short") / "run")
 
 
+@pytest.mark.slow
 def test_d07_d09_d13_report_an_attack_that_ends_too_early(short):
     path = convergence.replay(short.trial, short.trial.plan.attacks[0])
     assert len(path.margins) > 5
@@ -264,6 +267,7 @@ def test_d07_d09_d13_report_an_attack_that_ends_too_early(short):
     assert reruns.one_step(short.trial).status == "warn"
 
 
+@pytest.mark.slow
 def test_d06_reports_a_flip_that_was_found_and_lost(tmp_path):
     classifier, images, *_ = two_sided(np.random.default_rng(1), rows=40, shape=SHAPE, far=3.0)
     bench = audited(classifier, images, BIM(steps=8), 8, tmp_path / "run")
@@ -339,6 +343,7 @@ def test_d22_controls_flip_under_attack_and_not_without_movement(masked):
     assert np.ptp(far) < 1e-3
 
 
+@pytest.mark.slow
 def test_d10_reports_random_starts_that_matter(tmp_path):
     """Many local minima: the start decides, and the step is too short to leave them."""
     pits = own(lambda x: two(1.0 + 2.0 * ops.sin(0.4 * ops.sum(x[:, 0, 0], axis=-1))))

@@ -330,6 +330,7 @@ def test_attacks_on_a_surrogate_do_not_count_for_the_gradient():
     assert "--thorough attacks this model itself" in found(away)["D15"].sentence
 
 
+@pytest.mark.slow
 def test_stored_diagnostics_need_no_framework():
     code = (
         "import sys\nimport robustness.diagnostics.stored_outcomes\n"
@@ -447,6 +448,7 @@ def test_sentences_on_one_image_are_in_the_singular():
     )
 
 
+@pytest.mark.slow
 def test_a_share_is_called_all_or_none_only_if_it_is():
     """One wrong answer in 20,000 is not 100 %."""
     one = found(record(HEALTHY, ALL, n=20_000, right=19_999))["D21"]

@@ -88,6 +88,7 @@ def test_order_and_other_images_change_nothing(case, reference):
     assert essence(found) == {k: reference[k] for k in found}
 
 
+@pytest.mark.slow
 def test_the_example_covers_early_late_and_restarted_flips(reference):
     """Without early flips, late flips and flips in the second restart the tests would prove little."""
     first = [next((i for i, r in enumerate(rungs) if r[1]), None) for rungs in reference.values()]
@@ -95,6 +96,7 @@ def test_the_example_covers_early_late_and_restarted_flips(reference):
     assert any(r[3] and r[3] > 0 for rungs in reference.values() for r in rungs)
 
 
+@pytest.mark.slow
 def test_a_ladder_matches_separate_runs_and_settles_larger_rungs(case, reference):
     classifier, some = case
     for number, epsilon in enumerate(LADDER):
@@ -221,6 +223,7 @@ def test_the_batch_keeps_its_size_if_shrinking_changes_bits(attack, crowded, mon
     assert (together.shrink(state, [3, 7], 20) is None) == crowded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alike", [False, True])
 def test_a_few_rows_do_not_prove_that_a_smaller_batch_has_the_same_bits(alike, monkeypatch):
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
@@ -387,6 +390,7 @@ def test_all_steps_reports_the_last_point(case):
     )
 
 
+@pytest.mark.slow
 def test_seeds_affect_only_random_attacks(case):
     classifier, some = case
     threat = Threat((4,))

@@ -48,6 +48,7 @@ def test_valid_files_are_read(name):
     assert any(fuzz.read(name, data) for data in fuzz.seeds(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fuzz.READERS)
 @few
 @given(data=st.data())
@@ -355,6 +356,7 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [(1, 49_000_000), (49_000_000, 1), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (8000, 8000)]
 )

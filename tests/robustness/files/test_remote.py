@@ -320,6 +320,7 @@ def test_parts_are_read_where_the_files_are_larger_than_the_cache(server):
     assert file.chunk == 8 << 20
 
 
+@pytest.mark.slow
 def test_folders_ranges_and_parts_of_s3(s3: ObjectServer):
     for n in range(3):
         s3.objects[f"bucket/data/part-{n}.tar"] = bytes([n]) * 100
@@ -392,6 +393,7 @@ def test_the_pause_of_an_error_of_aws_is_found():
     assert errors._stated_pause(wrapped) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_dripping_server_is_not_waited_for_longer_than_the_deadline(server, monkeypatch, whole):
     """Each byte comes in time; all tries together are bounded."""

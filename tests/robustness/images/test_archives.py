@@ -88,6 +88,7 @@ def test_the_archive_of_kaggle_is_labelled(open_zip, packing):
         assert (pixels == int(entry.name.split(".")[1])).all()
 
 
+@pytest.mark.slow
 def test_a_very_deep_path_is_accepted(open_zip):
     source = open_zip({"a/" * 30_000 + "x.png": _png()})
     assert _only(source).pixels is not None
@@ -258,6 +259,7 @@ def test_windows_of_files_seek_like_files():
             window.seek(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 def test_photographs_stream_from_kaggles_archive(photos_archive: Path):
     """Memory does not grow with the number of photos, nor time with the position in the archive."""

@@ -273,6 +273,7 @@ def test_a_wrong_suffix_is_read_with_a_note(read):
     assert picture.note == "PNG data in a file named .jpg"
 
 
+@pytest.mark.slow
 def test_any_damage_gives_a_picture_or_a_reason(read):
     """`read` returns for every changed byte."""
     random = np.random.default_rng(1)

@@ -198,6 +198,7 @@ def test_classes_of_the_schema_are_given_by_number_or_name(tmp_path, labels, nam
     assert list(_labels(source).values()) == [1, 0, None]
 
 
+@pytest.mark.slow
 def test_texts_that_repeat_take_memory_once(tmp_path):
     """A file of 10 KB whose labels and paths are 300 times the same megabytes."""
     long = pa.array([b"x" * (2 << 20)]).dictionary_encode().take(pa.array([0] * 300))
@@ -257,6 +258,7 @@ def test_more_rows_than_bytes_are_refused(tmp_path):
         open_source(path)
 
 
+@pytest.mark.slow
 def test_changed_bytes_are_refused_or_outcomes(tmp_path):
     columns = {
         "image": [{"bytes": b, "path": n} for n, b in FILES.items()],

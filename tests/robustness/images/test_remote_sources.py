@@ -65,6 +65,7 @@ def written(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_every_kind_is_read_alike_behind_a_url(s3, written):
     data, places = written
     _uploaded(s3, data)

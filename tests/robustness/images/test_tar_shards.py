@@ -362,6 +362,7 @@ class _Memory:
         return self._data[offset : offset + size]
 
 
+@pytest.mark.slow
 def test_random_bytes_raise_nothing_else(open_tar):
     rng = np.random.default_rng(0)
     sound = _tar({"a.png": _png(), "b" * 120 + ".png": _png(), "a.cls": b"1"})

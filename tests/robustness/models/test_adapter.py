@@ -238,6 +238,7 @@ def two_inputs(in_dict: bool) -> keras.Model:
     return keras.Model({"age": age, "image": image} if in_dict else [image, age], result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_dict", [True, False])
 def test_other_inputs_have_their_constants(in_dict):
     model = two_inputs(in_dict)

@@ -143,6 +143,7 @@ def test_trained_and_frozen_models_have_the_same_identity(weights, known):
     assert "configuration" not in " ".join(differences(known, card(model)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -106,6 +106,7 @@ values = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(values, values)
 def test_logits_of_sets_decide_as_the_labels_do(seen, asked):
     sets = LabelSets.seen(LABELS, np.array(seen))

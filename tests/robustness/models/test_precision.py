@@ -196,6 +196,7 @@ def test_outcomes_do_not_depend_on_the_batch(classifier):
         assert frame.drop(columns="seconds", errors="ignore").equals(frames[0])
 
 
+@pytest.mark.slow
 def test_a_run_resumes_only_in_its_own_precision(classifier, tmp_path):
     audited(classifier, out=tmp_path / "run")
     with pytest.raises(RunError, match="setting precision"):

@@ -44,6 +44,7 @@ def size_of(name: str, delta) -> np.ndarray:
     return np.linalg.norm(delta.reshape(len(delta), -1).astype("float64"), ORDER[name], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMS)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=12, deadline=None)
@@ -62,6 +63,7 @@ def test_projections_are_inside_idempotent_and_keep_inner_points(name, seed):
     np.testing.assert_allclose(inside, np.clip(delta, -images, 255 - images), rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["l2", "l1", "linf"])
 @pytest.mark.parametrize("seed", range(6))
 def test_projection_matches_an_independent_solver(name, seed):
@@ -127,6 +129,7 @@ def test_l1_step_moves_only_the_strongest_components_by_unit_norm():
         assert gradient[row != 0].min() >= gradient[row == 0].max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMS)
 def test_samples_are_in_the_ball_and_depend_only_on_the_key(name):
     keys = np.stack([prng.key_for(1, i) for i in range(4)])

@@ -35,6 +35,7 @@ def descend(**how):
     return minimize(bowl, np.zeros(2), data=(CENTRE, STEEP), **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) - {"muon", "schedulefreeadamw"}))
 def test_every_keras_optimizer_lowers_a_bowl(name):
     found = descend(optimizer=name, learning_rate=0.02, steps=30)

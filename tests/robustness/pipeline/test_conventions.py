@@ -141,6 +141,7 @@ def expect_exact(
             assert np.array_equal(convention.image_of_file(path.read_bytes(), shape), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -58,6 +58,7 @@ def gradient_of(x: np.ndarray, weights: np.ndarray, quality: float, **more: Any)
     return array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", list(SUBSAMPLINGS))
 @pytest.mark.parametrize("quality", [50, 75, 90, 100])
 def test_values_are_those_of_libjpeg(quality, subsampling):
@@ -79,6 +80,7 @@ def test_values_are_those_of_libjpeg(quality, subsampling):
         assert np.mean(several == 0) > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", list(SUBSAMPLINGS))
 def test_photographs_are_those_of_libjpeg(subsampling, article_photos):
     files = sorted(article_photos.glob("*.jpg"))

@@ -258,6 +258,7 @@ def test_the_documented_function_with_opencv(tmp_path):
     assert nearest.agreement.near and nearest.agreement.largest < 0.01
 
 
+@pytest.mark.slow
 def test_the_documented_function_with_the_steps_of_torchvision(tmp_path):
     prepare = example(tmp_path, 1)
     assert prepare.takes == "pil" and not prepare.oriented

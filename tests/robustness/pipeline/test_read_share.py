@@ -49,6 +49,7 @@ def test_a_crop_is_not_what_the_resize_ignores():
     assert read.share_of_window == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     height=SIDES,

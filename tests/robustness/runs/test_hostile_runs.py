@@ -110,6 +110,7 @@ def test_a_report_never_writes_through_a_link(run, victim, name, planted):
     assert not left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_folder_in_place_of_a_report_is_refused(run, name):
     (run / name).mkdir()
@@ -203,6 +204,7 @@ def test_a_temporary_file_is_not_opened_over_an_existing_one(tmp_path, victim, m
 PRIVATE = np.random.default_rng(3).integers(0, 256, (16, 16, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", ["images", "images/xy", "picture"])
 def test_no_picture_is_read_through_a_link(run, tmp_path, planted):
     """A link to a file of the reader, named like a picture of the run."""

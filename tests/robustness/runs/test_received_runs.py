@@ -140,6 +140,7 @@ def test_an_own_trusted_run_asks_for_trust_again(place):
     assert "--trust-model" in recorded_files.again(place / "trusted", options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("role", "name"),
     [

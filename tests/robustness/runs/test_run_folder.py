@@ -71,6 +71,7 @@ def test_disk_errors_are_one_sentence_and_leave_no_temporary_files(
         assert run.manifest.command == "a"
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_reported_and_outcomes_are_kept(tmp_path):
     """The file size limit of the process simulates a full disk for files and the database."""
     code = f"""
@@ -250,6 +251,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_audit_releases_its_lock(tmp_path):
     folder = tmp_path / "run"
     Run.create(folder, Manifest()).close()

@@ -103,6 +103,7 @@ def by_hand(low, high):
     return points, mass
 
 
+@pytest.mark.slow
 def test_overlapping_intervals_match_turnbull():
     """Against the same likelihood maximised over a fine grid of points, without innermost intervals."""
     rng = np.random.default_rng(4)
@@ -175,6 +176,7 @@ def test_the_fit_matches_scipy():
     assert found["low"] < found["median"] < found["high"]
 
 
+@pytest.mark.slow
 def test_a_curve_is_reported_only_if_it_fits():
     """Samples of its distribution pass 95 of 100 times; two modes and ties on one rung never pass."""
     good = [fitted(flips(logistics(200, seed)), LADDER) is not None for seed in range(60)]

@@ -77,6 +77,7 @@ def test_the_time_that_is_printed_includes_reports_and_lists_long_stages():
     )
 
 
+@pytest.mark.slow
 def test_a_run_records_every_stage_and_the_reports_when_they_are_written(tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
     result = robustness.audit(small_cnn(4), images, attacks=["fgsm"], out=tmp_path / "run")

@@ -220,6 +220,7 @@ def test_hostile_names_are_stored_unchanged(tmp_path_factory, key, name):
         assert (row.key, row.name) == (key, name)
 
 
+@pytest.mark.slow
 def test_reading_a_run_needs_no_framework(tmp_path):
     Run.create(tmp_path / "run", Manifest()).close()
     code = f"""

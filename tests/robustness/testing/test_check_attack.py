@@ -175,6 +175,7 @@ def test_other_seeds_give_the_same_verdict():
     assert check_attack(PGD(steps=6), seed=3)
 
 
+@pytest.mark.slow
 def test_every_clause_is_a_separate_check():
     found = dict(checks(BIM(steps=8)))
     assert len(found) == 17

@@ -93,6 +93,7 @@ def test_verify_measures_distances_in_the_norm(registered, run):
     assert found.held == found.checked == found.flips > 0
 
 
+@pytest.mark.slow
 def test_verify_finds_a_distance_that_was_altered(registered, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     with sqlite3.connect(copy / "run.sqlite") as database:

@@ -108,6 +108,7 @@ def test_sound_norms_pass(norm):
     check_norm(norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 def test_built_in_norms_take_other_channels(channels):
     for norm in NORMS.values():

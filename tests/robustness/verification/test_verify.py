@@ -74,6 +74,7 @@ def kinds(found: Verification, image: str) -> set[str]:
     return {fault.what for fault in found.faults if fault.image == image}
 
 
+@pytest.mark.slow
 def test_a_valid_run_passes(sound):
     found = checked(sound)
     assert found.faults == ()
@@ -143,6 +144,7 @@ def test_a_picture_beyond_the_budget_is_found_with_matching_name_and_row(run):
     assert "budget" in kinds(checked(run), row.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "kind", "said"),
     [

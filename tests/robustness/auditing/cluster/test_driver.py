@@ -213,6 +213,7 @@ def spread(material, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_rows_of_one_process(spread, undivided, tmp_path):
     found, entry, pool = spread()
     assert found == undivided

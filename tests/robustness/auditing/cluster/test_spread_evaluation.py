@@ -190,6 +190,7 @@ def here(monkeypatch):
     monkeypatch.setattr(spread_evaluation, "Pool", WorkersHere)
 
 
+@pytest.mark.slow
 def test_a_verification_by_workers_is_that_of_one_process(material, here):
     run, file = material
     alone = robustness.verify(run, file)

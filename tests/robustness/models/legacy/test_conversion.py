@@ -228,6 +228,7 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_tensorflow_operation_computes_what_it_says(tmp_path, name):
     entries, expected = OPERATIONS[name]
@@ -480,6 +481,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(VALUES, st.sampled_from([None, "1.2.2", "2.2.4", "2.15.0"]))
 def test_whatever_a_file_holds_is_converted_or_refused(value, version):

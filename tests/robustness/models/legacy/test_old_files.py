@@ -25,6 +25,7 @@ CASES = Path(__file__).parents[5] / "shared" / "cases" / "models"
 CASES = Path(os.environ.get("ROBUSTNESS_TEST_CASES", CASES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_an_old_file_answers_as_its_own_keras_did(path):
     report = loading.scan(path)
@@ -39,6 +40,7 @@ def test_an_old_file_answers_as_its_own_keras_did(path):
     assert expected.std() > 0.01, "answers that are all alike show nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_an_old_file_is_read_by_the_logits_before_its_softmax(path):
     classifier = Classifier.load(path, scaling="0..255")
@@ -52,6 +54,7 @@ def test_an_old_file_is_read_by_the_logits_before_its_softmax(path):
     assert np.abs(np.exp(z).sum(axis=1) - 1).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_weights_of_an_old_file_go_into_its_architecture(path, tmp_path):
     (tmp_path / "m.json").write_text(loading.load_model(path).to_json(), "utf-8")

@@ -69,6 +69,7 @@ def test_published_spherical_codes_are_found(count, dim, cosine):
         assert abs(found.gap) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "cosine"), [(20, -1 / 19), (64, 0.0)])
 def test_simplex_and_orthoplex_in_32_dimensions(count, cosine):
     found = spread(count, 32)
