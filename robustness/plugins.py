@@ -350,6 +350,11 @@ def passed_over(group: str, name: str) -> list[Broken]:
     ]
 
 
+def is_foreign(part: object) -> bool:
+    """Return whether the class of an object, such as an attack or a norm, is not the toolkit's own."""
+    return type(part).__module__.partition(".")[0] != __package__
+
+
 def is_own(group: str, name: str) -> bool:
     """Return whether the toolkit itself brings the plug-in of this name."""
     return any(_package(one) == OURS for one in _points(group, name))

@@ -40,7 +40,6 @@ from robustness.auditing.wrapped_model import gives_sets
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.shard import WHOLE, Shard
 from robustness.contract import ensembles
-from robustness.contract.foreign_code import is_foreign
 from robustness.diagnostics import preflight
 from robustness.engine import batch_size, votes
 from robustness.environment import without_garbage_collection
@@ -59,7 +58,6 @@ from robustness.threat import norms
 from robustness.threat.goals import Goal
 from robustness.threat.goals import parse as parse_goal
 from robustness.threat.mask import Mask
-from robustness.threat.norms.soundness import expect_sound
 from robustness.threat.threat import Threat
 
 
@@ -306,16 +304,11 @@ def _inputs(
 
 
 def _threat(config: AuditConfig, norm: norms.Norm, goal: Goal, shape: tuple[int, ...]) -> Threat:
-    """Return the threat of the options; SettingError if images of `shape` cannot be changed so.
-
-    A norm of another package is checked.
-    """
+    """Return the threat of the options; SettingError if images of `shape` cannot be changed so."""
     mask = None
     if config.mask is not None:
         mask = Mask.of(cast("np.ndarray | str | Path", config.mask), shape)
     threat = Threat(config.epsilons, norm, goal, mask)
-    if is_foreign(norm):
-        expect_sound(norm, shape[-1])
     threat.expect_possible(shape)
     return threat
 

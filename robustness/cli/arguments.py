@@ -65,8 +65,9 @@ class Command(TyperCommand):
 def _expect_once(order: Iterable[Any]) -> None:
     """Raise SettingError if an option with one value is given twice; `order` has each option as it comes."""
     for one, times in Counter(order).items():
-        single = one.param_type_name == "option" and not (one.multiple or one.is_flag or one.count)
-        if single and times > 1:
+        # A flag may be repeated, unless another spelling switches it off.
+        repeatable = one.param_type_name != "option" or one.multiple or one.count
+        if times > 1 and not (repeatable or (one.is_flag and not one.secondary_opts)):
             name = max(one.opts, key=len)
             raise SettingError(
                 f"{name} is given {times} times; expected once. Where it takes several values, they are "

@@ -19,7 +19,7 @@ from robustness import backend, plugins
 from robustness.contract.attack import Attack
 from robustness.contract.types import Knowledge, Seeks, State
 from robustness.errors import AttackError, RobustnessError, SettingError
-from robustness.plugins import first_line
+from robustness.plugins import first_line, is_foreign
 from robustness.text import visible
 from robustness.threat.goals import Goal
 from robustness.threat.norms import Norm, measuring
@@ -31,11 +31,6 @@ _PASSED: tuple[type[BaseException], ...] = (
     *(RobustnessError, KeyboardInterrupt, GeneratorExit, MemoryError),
     *backend.OutOfMemory,
 )
-
-
-def is_foreign(part: Attack | Norm) -> bool:
-    """Return whether an attack or a norm is not the toolkit's own."""
-    return type(part).__module__.partition(".")[0] != "robustness"
 
 
 @contextmanager

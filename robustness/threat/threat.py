@@ -7,9 +7,11 @@ from typing import Any
 
 from robustness.configuration.epsilons import parse_epsilon
 from robustness.errors import SettingError
+from robustness.plugins import is_foreign
 from robustness.threat.goals import Goal, Untargeted
 from robustness.threat.mask import Mask
 from robustness.threat.norms import Linf, Norm
+from robustness.threat.norms.soundness import expect_sound
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Threat:
         object.__setattr__(self, "epsilons", ladder)
 
     def expect_possible(self, shape: tuple[int, ...]) -> None:
-        """Refuse budgets larger than any change of an image.
+        """Refuse budgets larger than any change of an image, and norms of other packages that are not sound.
 
         Parameters
         ----------
@@ -56,9 +58,12 @@ class Threat:
         Raises
         ------
         SettingError
-            An epsilon is larger than any change of the pixels that may change (`Norm.largest`).
+            An epsilon is larger than any change of the pixels that may change (`Norm.largest`), or the norm
+            breaks its contract (`norms.soundness`).
         """
         height, width, channels = shape
+        if is_foreign(self.norm):
+            expect_sound(self.norm, channels)
         free = height * width if self.mask is None else int(self.mask.free.sum())
         self.norm.expect_within(self.epsilons, free, channels)
 

@@ -43,6 +43,7 @@ compare empty empty
 report nope --kind json --kind html
 audit -e 1 -e 2 -i pets:4
 audit -i pets:4 --epsilon 1 -e 2
+audit -i pets:4 --cascade --no-cascade
 solve spread --count 3 --dim 2 --steps 3 --steps 4
 audit --resume nope
 audit --resume empty

@@ -1,7 +1,7 @@
 """A norm that breaks its contract is refused before an audit, by the method that breaks it."""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from robustness.testing import check_norm
 from robustness.threat import norms
 from robustness.threat.norms import NORMS
 from robustness.threat.norms.registry import COLUMNS_OF_TABLES
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import small_cnn
 from tests.robustness.threat.luminance import LuminanceL2 as Sound
 
@@ -113,6 +114,15 @@ def test_sound_norms_pass(norm):
 def test_built_in_norms_take_other_channels(channels):
     for norm in NORMS.values():
         check_norm(norm, channels=channels)
+
+
+def test_a_threat_with_a_faulty_norm_is_not_possible():
+    """`robustness fit` goes this way too."""
+    parts, sentence = FAULTS["no projection"]
+    with pytest.raises(SettingError, match=sentence):
+        faulty = type("Faulty", (Sound,), cast("dict[str, Any]", parts))()
+        Threat((4.0,), faulty).expect_possible((8, 8, 3))
+    Threat((4.0,), Sound()).expect_possible((8, 8, 3))
 
 
 def test_what_is_no_norm_is_refused():
