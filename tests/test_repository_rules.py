@@ -237,6 +237,13 @@ def test_packages_contain_no_assert_and_no_pickle(top_folder):
         ), path
 
 
+def test_no_text_shortens_an_epsilon():
+    """`:g` writes 1,250,000.5 as 1.25e+06: another budget than was audited, and no name of it."""
+    short = re.compile(r"\{(?:[\w.]*epsilon|e):g\}")
+    files = (file for folder in TOP_FOLDERS for file in (ROOT / folder).rglob("*.py"))
+    assert not [str(file) for file in files if short.search(file.read_text("utf-8"))]
+
+
 def test_the_changelog_has_an_entry():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## Unreleased" in text or "## 0." in text

@@ -98,6 +98,6 @@ def _within(flips: pd.DataFrame, epsilon: float | None, name: str) -> pd.DataFra
         return flips
     fitting = flips[flips["epsilon"] == epsilon]
     if fitting.empty:
-        known = ", ".join(f"{e:g}" for e in sorted(set(flips["epsilon"])))
-        raise SettingError(f"{name} has no flip at epsilon {epsilon:g}; it has some at {known}.")
+        known = ", ".join(f"{e:.12g}" for e in sorted(set(flips["epsilon"])))
+        raise SettingError(f"{name} has no flip at epsilon {epsilon:.12g}; it has some at {known}.")
     return fitting

@@ -53,7 +53,7 @@ class Pairing:
     @property
     def sentence(self) -> str:
         """Both shares and the p-value in one sentence."""
-        at = "" if self.epsilon is None else f" at epsilon {self.epsilon:g}"
+        at = "" if self.epsilon is None else f" at epsilon {self.epsilon:.12g}"
         a, b = (self.before / self.total, self.after / self.total) if self.total else (None, None)
         chance = (
             "no image differs"
@@ -120,7 +120,7 @@ class Comparison:
         robust = sum(m.epsilon == most.epsilon for m in self.newly_robust)
         return (
             f"Of {wording.plural(self.images, 'image')}, {flipped:,} {_flips(flipped)} newly and "
-            f"{robust:,} no longer {_flips(robust)} at epsilon {most.epsilon:g}. {most.sentence}"
+            f"{robust:,} no longer {_flips(robust)} at epsilon {most.epsilon:.12g}. {most.sentence}"
             + (
                 f" Of {wording.plural(self.uncompared, 'image')} nothing can be said: one of the runs has no "
                 "outcome there."
@@ -346,7 +346,7 @@ def _undecided(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
         for where, one in (("A", a), ("B", b))
     ]
     return [
-        f"In {where} every attack failed on {count:,} of the images at epsilon {epsilon:g}: they count "
+        f"In {where} every attack failed on {count:,} of the images at epsilon {epsilon:.12g}: they count "
         "as not robust, and in no flip rate."
         for where, epsilon, count in counted
         if count
@@ -355,7 +355,7 @@ def _undecided(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
 
 def _unreached(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
     return [
-        f"Robust accuracy is not compared at epsilon {epsilon:g}: {'; '.join(why)}."
+        f"Robust accuracy is not compared at epsilon {epsilon:.12g}: {'; '.join(why)}."
         for epsilon in epsilons
         if (why := _missed(a, b, epsilon))
     ]

@@ -257,4 +257,4 @@ def _respelled_aim(a: Side, b: Side) -> str:
 
 def epsilon_list(side: Side) -> str:
     """Return the epsilons of a side, for people."""
-    return ", ".join(f"{e:g}" for e in sorted(side.status)) or "none"
+    return ", ".join(f"{e:.12g}" for e in sorted(side.status)) or "none"

@@ -75,7 +75,7 @@ def _rule_kind(rule: RuleResult) -> str:
 
 
 def _rule_name(rule: RuleResult) -> str:
-    at = "" if rule.epsilon is None else f" epsilon {rule.epsilon:g}"
+    at = "" if rule.epsilon is None else f" epsilon {rule.epsilon:.12g}"
     return f"{rule.name}: {rule.metric}{at}"
 
 

@@ -68,7 +68,7 @@ def _unless_unreached(result: RuleResult, rule: Rule, summary: Summary) -> RuleR
         return result
     else:
         why = limit.reason
-    undecided = _undecided(rule, f"at epsilon {limit.epsilon:g} {why}")
+    undecided = _undecided(rule, f"at epsilon {limit.epsilon:.12g} {why}")
     return replace(undecided, scope=result.scope, epsilon=result.epsilon)
 
 
@@ -154,8 +154,8 @@ def _share(rate: Any, metric: str) -> Share | None:
 def _absent(rule: Rule, summary: Summary) -> str:
     epsilons = sorted({rate.epsilon for rate in summary.worst})
     if rule.epsilon is not None and rule.epsilon not in epsilons:
-        known = ", ".join(f"{e:g}" for e in epsilons) or "none"
-        return f"epsilon {rule.epsilon:g} was not audited (audited: {known})"
+        known = ", ".join(f"{e:.12g}" for e in epsilons) or "none"
+        return f"epsilon {rule.epsilon:.12g} was not audited (audited: {known})"
     if rule.scope == "attack":
         return f"no attack {rule.of!r} was run (run: {wording.listed(summary.attacks) or 'none'})"
     if rule.scope == "class":
@@ -198,7 +198,7 @@ def _sentence(
     rule: Rule, scope: str, epsilon: float | None, share: Share, passed: bool | None
 ) -> str:
     where = "worst case" if scope == "worst" else wording.shorten(scope, 60)
-    at = "" if epsilon is None else f" at epsilon {epsilon:g}"
+    at = "" if epsilon is None else f" at epsilon {epsilon:.12g}"
     interval = wording.percent_range(share.low, share.high, " to ")
     limit = f"{METRICS[rule.metric]} {wording.percent(rule.threshold)}"
     name = rule.metric.replace("_", " ")
@@ -248,7 +248,7 @@ def against(base: Baseline, summary: Summary) -> list[RuleResult]:
                 new.high,
                 limit,
                 passed,
-                f"{rule.name}: robust accuracy at epsilon {rate.epsilon:g} is "
+                f"{rule.name}: robust accuracy at epsilon {rate.epsilon:.12g} is "
                 f"{wording.percent(new.share)}, was {wording.percent(old.share)}{drop}.",
             )
         )

@@ -34,7 +34,7 @@ class Finding:
     @property
     def id(self) -> str:
         """The rule and the epsilon: unique in a report."""
-        return self.weakness.rule + ("" if self.epsilon is None else f"-{self.epsilon:g}")
+        return self.weakness.rule + ("" if self.epsilon is None else f"-{self.epsilon:.12g}")
 
 
 def findings(summary: Summary) -> tuple[Finding, ...]:

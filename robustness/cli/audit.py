@@ -287,7 +287,7 @@ def _expect_audited(config: AuditConfig) -> None:
         if rule["epsilon"] is not None and rule["epsilon"] not in config.epsilons:
             raise SettingError(
                 f"The rule {rule['name']!r} needs epsilon {rule['epsilon']:g}; the epsilons of this audit "
-                f"are {', '.join(f'{e:g}' for e in config.epsilons)}. Add it to them, or change the rule."
+                f"are {', '.join(f'{e:.12g}' for e in config.epsilons)}. Add it to them, or change the rule."
             )
         # The attacks of an ensemble are known only once it is adapted to the model.
         listed = not set(names) & set(plugins.names(plugins.ENSEMBLES))

@@ -177,7 +177,7 @@ def sentence(report: Report) -> str:
 
 def flips_of(report: Report) -> str:
     """Return the number of flips, and the epsilon at which they are counted."""
-    within = "" if report.epsilon is None else f" at epsilon {report.epsilon:g}"
+    within = "" if report.epsilon is None else f" at epsilon {report.epsilon:.12g}"
     return f"{report.flipped} flipped{within}"
 
 

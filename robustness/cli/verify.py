@@ -143,4 +143,6 @@ def _where(group: list[Inconsistency]) -> str:
     fault = group[0]
     if len(group) > 1:
         return f" (in {len(group)} outcomes)"
-    return "" if fault.epsilon is None else f" ({shorten(fault.attack)}, epsilon {fault.epsilon:g})"
+    return (
+        "" if fault.epsilon is None else f" ({shorten(fault.attack)}, epsilon {fault.epsilon:.12g})"
+    )

@@ -30,7 +30,7 @@ def parse_epsilon(value: float | str) -> float:
             f'Epsilon {text!r} is not a budget; expected counts such as 4, or "4/255".'
         ) from None
     if epsilon < 1:
-        share = f" If {epsilon:g} is a share of 1, write {max(1, round(epsilon * 255))}."
+        share = f" If {epsilon:.12g} is a share of 1, write {max(1, round(epsilon * 255))}."
         raise SettingError(
             f"Epsilon {text} is below 1 count, so no 8-bit image can change; expected counts, where "
             f"4 means 4/255.{share if 0 < epsilon < 1 else ''}"

@@ -20,10 +20,10 @@ def reachable(record: StoredRun) -> Diagnosis:
     short = [b for b in budgets if b.short]
     evidence = {
         "unreached": [b.epsilon for b in missed],
-        "farthest": {f"{b.epsilon:g}": dict(b.short) for b in short},
+        "farthest": {f"{b.epsilon:.12g}": dict(b.short) for b in short},
     }
     if missed:
-        every = ", ".join(f"{b.epsilon:g}" for b in missed)
+        every = ", ".join(f"{b.epsilon:.12g}" for b in missed)
         return fail(
             "D27",
             f"No attack of the run can use all of epsilon {every}: {_listed(missed[-1].short)}. Images "
@@ -34,7 +34,7 @@ def reachable(record: StoredRun) -> Diagnosis:
         last = short[-1]
         return warn(
             "D27",
-            f"Some attacks cannot use all of epsilon {last.epsilon:g}, others can: "
+            f"Some attacks cannot use all of epsilon {last.epsilon:.12g}, others can: "
             f"{_listed(last.short)}.",
             **evidence,
         )

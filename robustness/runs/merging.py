@@ -313,7 +313,7 @@ def _resolve(run: ShardRun, store: Run, new: Row, stored: Row) -> None:
         return
     image = new.key if isinstance(new, ImageRow) else new.image
     about = (
-        f"{shorten(new.attack, 80)} at epsilon {new.epsilon:g}"
+        f"{shorten(new.attack, 80)} at epsilon {new.epsilon:.12g}"
         if isinstance(new, (OutcomeRow, GradientRow, DistanceRow, UploadRow))
         else "the image itself"
     )

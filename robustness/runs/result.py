@@ -222,7 +222,7 @@ class AuditResult:
 
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()
-        missed = "".join(f", epsilon {epsilon:g} not reached" for epsilon in self.unreached)
+        missed = "".join(f", epsilon {epsilon:.12g} not reached" for epsilon in self.unreached)
         known = f"{plural(count, 'image')}, flip rate {percent(self.flip_rate)}"
         known += f", {self.undecided} undecided" if self.undecided else ""
         return f"AuditResult({str(self.path)!r}: {known}{missed})"
@@ -254,7 +254,7 @@ class AuditResult:
         )
         sentence = f"{plural(self.outcomes.image.nunique(), 'image')}; {share}.{middle}"
         if self.unreached:
-            missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)
+            missed = ", ".join(f"{epsilon:.12g}" for epsilon in self.unreached)
             sentence += (
                 f" The run says nothing about robustness at epsilon {missed}: no attack of it could use "
                 "all of that."

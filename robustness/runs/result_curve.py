@@ -82,7 +82,7 @@ def svg(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
             lines.append(
                 f'<path d="M{x:.1f} {ys[0]:.1f}V{ys[1]:.1f}" stroke="currentColor" opacity=".45"/>'
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="currentColor"><title>{_words(attack)}, '
-                f"epsilon {epsilon:g}: {n - k} of {n} hold, {percent_range(low, high)}"
+                f"epsilon {epsilon:.12g}: {n - k} of {n} hold, {percent_range(low, high)}"
                 "</title></circle>"
             )
         ends[attack] = places[-1][1]

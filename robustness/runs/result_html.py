@@ -70,7 +70,7 @@ class Case:
         """The case in one line."""
         return (
             f"{self.name}: {self.before} ({percent(self.confidence_before)}) becomes {self.after} "
-            f"({percent(self.confidence_after)}) within {self.epsilon:g} by {self.attack}"
+            f"({percent(self.confidence_after)}) within {self.epsilon:.12g} by {self.attack}"
         )
 
     def picture(self) -> Image.Image:
@@ -146,7 +146,15 @@ def page(
         if (kept := [point for point in points if (attack, point[0]) not in short])
     }
     rows = "".join(
-        _row("td", _text(attack), f"{epsilon:g}", f"{k:,}", f"{n:,}", _share(k, n), _interval(k, n))
+        _row(
+            "td",
+            _text(attack),
+            f"{epsilon:.12g}",
+            f"{k:,}",
+            f"{n:,}",
+            _share(k, n),
+            _interval(k, n),
+        )
         for attack, points in rates.items()
         for epsilon, k, n in points
     )

@@ -59,7 +59,7 @@ def _cases_address(finding: Finding, summary: Summary) -> str:
     """The address in the page of the finding's cases; by attack where one of several made it."""
     if finding.epsilon is None or not finding.rate:
         return ""
-    address = f"#status=flipped&epsilon={finding.epsilon:g}"
+    address = f"#status=flipped&epsilon={finding.epsilon:.12g}"
     if len(finding.attacks) == 1 and len(summary.attacks) > 1:
         address += f"&attack={summary.attacks.index(finding.attacks[0])}"
     return address
