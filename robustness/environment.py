@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """Turns on the kernels of oneDNN. TensorFlow does not use them by default on processors without AVX512, where
@@ -50,6 +51,13 @@ def _set(name: str, value: str) -> None:
     if name not in os.environ:
         os.environ[name] = value
         _set_here[name] = value
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process of ours: that of this one, with this toolkit on Python's path."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = (root, os.environ.get("PYTHONPATH"))
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def in_notebook() -> bool:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -40,6 +41,7 @@ from robustness.runs.evidence_upload import evidence_upload, expect_apart
 from robustness.runs.manifest import expect_same
 from robustness.runs.notebook import default_listener
 from robustness.runs.progress import Listener, Progress
+from robustness.runs.read_ahead import found_in, reading_ahead
 from robustness.runs.repair import Mended, mend
 from robustness.runs.result import AuditResult
 from robustness.runs.schema import Check, GateEntry, Manifest, Origin
@@ -157,69 +159,73 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     asked = _checked(config, options)
     expect_sendable(asked, model, images, only)
     expect_apart(asked.evidence_to, images if isinstance(images, str) else asked.images)
-    # The entries are frozen before the first collection visits them.
-    with without_garbage_collection():
-        setup = set_up(
-            model,
-            images,
-            labels,
-            asked,
-            only=only,
-            decided=Decisions.of_run(Path(out or "")) if resume else None,
-            command=command,
-            doubtful=lambda table: listener(_classes(table)),
-        )
-        freeze_more()
-    folder = Path(out) if out is not None else _temporary_folder()
-    config, classifier, cache = setup.config, setup.classifier, setup.cache
-    entries = setup.part
-    stages.start(stage_times.CHECKS)
-    answers, findings = ({}, list(setup.decided.findings)) if resume else examine(setup, listener)
-    plan = setup.planned(findings, resumed=resume)
-    manifest = setup.manifest(plan, command=command, origin=origin)
-    if expect is not None:
-        expect(manifest, entries)
-    with (
-        _store(folder, manifest, config, findings, resume=resume) as store,
-        evidence_upload(folder, config.evidence_to),
-    ):
-        mended = (
-            mend(
-                store,
-                plan,
-                cache,
-                entries,
-                classifier.picture_shape,
-                first=setup.first,
-                classes=len(classifier.class_names),
+    # Another process reads the run meanwhile.
+    with reading_ahead(Path(out or "")) if resume else contextlib.nullcontext():
+        # The entries are frozen before the first collection visits them.
+        with without_garbage_collection():
+            setup = set_up(
+                model,
+                images,
+                labels,
+                asked,
+                only=only,
+                decided=Decisions.of_run(Path(out or "")) if resume else None,
+                command=command,
+                doubtful=lambda table: listener(_classes(table)),
             )
-            if resume
-            else Mended()
+            freeze_more()
+        folder = Path(out) if out is not None else _temporary_folder()
+        config, classifier, cache = setup.config, setup.classifier, setup.cache
+        entries = setup.part
+        stages.start(stage_times.CHECKS)
+        answers, findings = (
+            ({}, list(setup.decided.findings)) if resume else examine(setup, listener)
         )
-        if plan.threat.mask is not None:
-            store.save_png(plan.threat.mask.png(plan.channels))
-        with workers(asked, model, images, labels, store) as work_of:
-            auditor = Auditor(setup, plan, store, listener, work_of, stages=stages)
-            with interrupted_times(store, stages):
-                auditor.run(answers)
-            reruns = auditor.work.reruns
-            # Its compiled steps take memory.
-            del auditor
-            stages.start(stage_times.DIAGNOSTICS)
-            diagnostics = diagnose(
-                classifier,
-                plan,
-                cache,
-                entries,
-                store,
-                progress=listener,
-                surrogate=setup.models.attacked,
-                reruns=reruns if config.thorough else None,
+        plan = setup.planned(findings, resumed=resume)
+        manifest = setup.manifest(plan, command=command, origin=origin)
+        if expect is not None:
+            expect(manifest, entries)
+        with (
+            _store(folder, manifest, config, findings, resume=resume) as store,
+            evidence_upload(folder, config.evidence_to),
+        ):
+            mended = (
+                mend(
+                    store,
+                    plan,
+                    cache,
+                    entries,
+                    classifier.picture_shape,
+                    first=setup.first,
+                    classes=len(classifier.class_names),
+                )
+                if resume
+                else Mended()
             )
-        survived = with_survival(
-            store.manifest, classifier, setup.models.images, plan, store, listener
-        )
-        store.write_manifest(finished_manifest(survived, mended, diagnostics, stages))
+            if plan.threat.mask is not None:
+                store.save_png(plan.threat.mask.png(plan.channels))
+            with workers(asked, model, images, labels, store) as work_of:
+                auditor = Auditor(setup, plan, store, listener, work_of, stages=stages)
+                with interrupted_times(store, stages):
+                    auditor.run(answers)
+                reruns = auditor.work.reruns
+                # Its compiled steps take memory.
+                del auditor
+                stages.start(stage_times.DIAGNOSTICS)
+                diagnostics = diagnose(
+                    classifier,
+                    plan,
+                    cache,
+                    entries,
+                    store,
+                    progress=listener,
+                    surrogate=setup.models.attacked,
+                    reruns=reruns if config.thorough else None,
+                )
+            survived = with_survival(
+                store.manifest, classifier, setup.models.images, plan, store, listener
+            )
+            store.write_manifest(finished_manifest(survived, mended, diagnostics, stages))
     return AuditResult(folder, mended.sentence if mended else "")
 
 
@@ -252,7 +258,7 @@ def _store(
 ) -> Run:
     """Open the run to be resumed, which must have this manifest; or create it."""
     if resume:
-        store = Run.resume(folder)
+        store = Run.resume(folder, partial(found_in, folder))
         expect_same(store.manifest, manifest)
         return store
     return Run.create(

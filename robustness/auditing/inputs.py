@@ -37,10 +37,11 @@ from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
-from robustness.images import Entry, Source, SourceOptions, from_arrays, select, tallied
+from robustness.images import Entry, Source, SourceOptions, from_arrays, tallied
 from robustness.images.cache import PictureCache, Prepare
 from robustness.images.class_match import ClassTable
 from robustness.images.named import open_named
+from robustness.images.selection import select_from
 from robustness.images.source_kinds import CACHE_BYTES
 from robustness.images.sources import open_object
 from robustness.models import loading
@@ -82,7 +83,7 @@ def labelled_arrays(
     resolved = resolve(
         model,
         images,
-        lambda one: with_label(select(one.entries(), limit=limit, seed=seed)),
+        lambda one: with_label(select_from(one, limit=limit, seed=seed)),
         **settings,
     )
     classifier, entries, cache = resolved.classifier, resolved.entries, resolved.cache

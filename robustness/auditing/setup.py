@@ -44,10 +44,11 @@ from robustness.diagnostics import preflight
 from robustness.engine import batch_size, votes
 from robustness.environment import without_garbage_collection
 from robustness.errors import ImagesError
-from robustness.images import Entry, Source, select
+from robustness.images import Entry, Source
 from robustness.images.cache import PictureCache
 from robustness.images.class_match import ClassTable
 from robustness.images.entries import labels_of
+from robustness.images.selection import select_from
 from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.runs.manifest import describe
@@ -283,8 +284,8 @@ def _inputs(
     return resolve(
         named,
         source,
-        lambda one: select(
-            one.entries(),
+        lambda one: select_from(
+            one,
             limit=config.limit,
             per_class=config.per_class,
             seed=config.seed,

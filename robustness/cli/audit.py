@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,9 +110,10 @@ def audit(
         if config is not None:
             chosen = with_file(config, chosen)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
-    verdict = perform(
-        chosen, folder, Output(as_json, quiet), resume=resume is not None, file=config
-    )
+    with nullcontext() if resume is None else _reading_ahead(resume):
+        verdict = perform(
+            chosen, folder, Output(as_json, quiet), resume=resume is not None, file=config
+        )
     raise typer.Exit(verdict.exit_code)
 
 
@@ -163,6 +165,13 @@ def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
             "robustness.audit(..., out=folder, resume=True)."
         )
     return from_recorded(options)
+
+
+def _reading_ahead(folder: Path) -> AbstractContextManager[None]:
+    """A block in which another process reads a run that is resumed, while TensorFlow is imported."""
+    from robustness.runs.read_ahead import reading_ahead
+
+    return reading_ahead(folder)
 
 
 def perform(

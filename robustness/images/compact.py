@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from robustness.images.entries import (
     Picture,
     Shape,
     Unreadable,
-    bare,
+    bare_names,
     entries_of,
     key_of,
     readable,
@@ -96,11 +96,23 @@ class CompactSource:
 
     def entries(self) -> list[Entry]:
         """Return all entries, always in the same order."""
-        keys, labels = list(self._index.keys()), self._labels.astype(object)
-        labels[self._labels < 0] = None
-        # Without a folder, a key is the name.
-        names = map(bare, keys) if self._index.has_folders else keys
-        return entries_of(keys, names, labels.tolist())
+        return self.entries_at(None)
+
+    def entries_at(self, places: np.ndarray | None) -> list[Entry]:
+        """Return the entries at these places in the order of all entries; all for None."""
+        numbers = self._labels if places is None else self._labels[places]
+        keys, labels = list(self._index.keys(places)), numbers.astype(object)
+        labels[numbers < 0] = None
+        return entries_of(keys, bare_names(keys), labels.tolist())
+
+    def keys(self) -> Iterator[str]:
+        """Return the keys of all entries, in their order."""
+        return self._index.keys()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each entry, int32; -1 for none."""
+        return self._labels
 
     @property
     def count(self) -> int:

@@ -152,6 +152,11 @@ def bare(key: str) -> str:
     return key.rsplit("/", 1)[-1]
 
 
+def bare_names(keys: Sequence[str]) -> Iterable[str]:
+    """Return the last part of each of these POSIX paths; the paths themselves if none has a folder."""
+    return map(bare, keys) if "/" in "".join(keys) else keys
+
+
 class Library(Generic[Where]):
     """A source made of a list of entries, their locations, and a function that loads a location.
 

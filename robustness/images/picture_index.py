@@ -117,11 +117,6 @@ class Index:
     def __len__(self) -> int:
         return len(self._ends)
 
-    @property
-    def has_folders(self) -> bool:
-        """Whether any name is a path with a folder."""
-        return b"/" in self._names
-
     def add(self, name: str, file: int, offset: int, size: int, fault: str = "") -> None:
         """Append a picture; `name` is a path or "" for a picture without name.
 
@@ -147,17 +142,21 @@ class Index:
         start = self._ends[number - 1] if number else 0
         return self._names[start : self._ends[number]].decode("utf-8", "surrogateescape")
 
-    def names(self) -> Iterator[str]:
-        """Return the names of all pictures, in order."""
+    def names(self, places: np.ndarray | None = None) -> Iterator[str]:
+        """Return the names of all pictures, or of those at `places`, in order."""
         if not self._names.isascii():
-            return map(self.name, range(len(self)))
+            return map(self.name, range(len(self)) if places is None else places.tolist())
         # A character is a byte, so that all names are decoded at once.
-        text = self._names.decode("ascii")
-        return map(text.__getitem__, map(slice, chain((0,), self._ends), self._ends))
+        text, starts, ends = self._names.decode("ascii"), chain((0,), self._ends), iter(self._ends)
+        if places is not None:
+            bounds = np.concatenate([[0], np.frombuffer(self._ends, np.uint64)]).astype(np.int64)
+            starts, ends = iter(bounds[places].tolist()), iter(bounds[places + 1].tolist())
+        return map(text.__getitem__, map(slice, starts, ends))
 
-    def keys(self) -> Iterator[str]:
-        """Return the names of all pictures as keys, in order; see `key_of`."""
-        return self.names() if self._names.isascii() else map(key_of, self.names())
+    def keys(self, places: np.ndarray | None = None) -> Iterator[str]:
+        """Return the names of all pictures, or of those at `places`, as keys, in order; see `key_of`."""
+        names = self.names(places)
+        return names if self._names.isascii() else map(key_of, names)
 
     def blame(self, number: int, fault: str) -> None:
         """Note why a picture is not read, unless there is a reason already."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 def best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -26,6 +25,9 @@ def best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nd
     -----
     An assignment problem: the sum of ``counts[label, order[label]]`` is maximal.
     """
+    # Imported here, since it takes half a second, and most audits need no order.
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
+
     present, rows = np.unique(labels, return_inverse=True)
     # Only classes that occur: a model may have tens of thousands.
     columns = np.union1d(present, predicted)

@@ -20,7 +20,7 @@ from robustness.environment import without_garbage_collection
 from robustness.errors import RunUsageError
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
-from robustness.images.entries import Shape, bare
+from robustness.images.entries import Shape, bare_names
 from robustness.images.png import to_png
 from robustness.pipeline.upload import parse_upload
 from robustness.runs.image_columns import BEFORE_ATTACK, ImageColumns
@@ -143,13 +143,11 @@ def mend(
             attack.label, steps=attack.steps, restarts=attack.restarts, classes=classes
         )
         odd |= _pairs(outcomes, _KEY).isin(altered) if altered else False
+    masks = [] if plan.mask is None else [png_name(str(plan.mask.sha256))]
+    bad = store.damaged_pictures() | store.damaged(masks)
+    store.pictures_checked = True
     strips, views = store.strips()["png"], store.views()
     seen = pd.concat([views["before"], views["after"]])
-    masks = [] if plan.mask is None else [png_name(str(plan.mask.sha256))]
-    flips = outcomes["png"], outcomes["file"]
-    named = _names(*flips, strips, seen).union(images.pictures, masks)
-    bad = store.damaged(named - {None})
-    store.pictures_checked = True
     lost = outcomes["png"].isin(bad) | outcomes["file"].isin(bad)
     again = np.zeros(len(outcomes), bool)
     if (odd | lost).any():
@@ -217,7 +215,7 @@ def _here(
     labels[np.isnan(images.labels[here])] = None
     # Few names, if any, are read: nearly all are the last parts of the keys.
     unusual = store.unusual_names()
-    names = (unusual.get(key, bare(key)) for key in keys) if unusual else map(bare, keys)
+    names = map(unusual.get, keys, bare_names(keys)) if unusual else bare_names(keys)
     # An entry is a tuple.
     same = map(operator.eq, mine, zip(keys, names, labels.tolist(), strict=True))
     here[here] = np.fromiter(same, bool, len(keys))
@@ -275,7 +273,7 @@ def _originals(
     plan: Plan,
     images: ImageColumns,
     sound: np.ndarray,
-    bad: set[str],
+    bad: frozenset[str],
     needed: np.ndarray,
 ) -> list[ImageRow]:
     """The sound images whose original is to be written again, in their order; `needed` for kept pictures."""

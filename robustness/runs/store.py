@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustness.errors import RunError
 from robustness.files import disk_errors
@@ -27,6 +27,9 @@ from robustness.runs.records import ImageRow, Row, png_name
 from robustness.runs.run_json import manifest_of, new_text_of, text_of
 from robustness.runs.schema import Manifest
 from robustness.runs.tables import LATER, TABLE_OF, TABLES, Tables
+
+if TYPE_CHECKING:
+    from robustness.runs.read_ahead import Found
 
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
@@ -65,6 +68,7 @@ class Run(Tables):
         super().__init__(path, writable=writable, made=made)
         self._claim = claim
         self._place = _identity(path / run_folder.DATABASE)
+        self._found: Found | None = None
         self.pictures_checked = False
         """Whether all pictures were checked since the run was opened, so that `settled` reads none."""
 
@@ -100,13 +104,15 @@ class Run(Tables):
         return run
 
     @classmethod
-    def resume(cls, path: str | Path) -> Run:
+    def resume(cls, path: str | Path, ahead: Callable[[], Found | None] = lambda: None) -> Run:
         """Open an existing run for writing.
 
         Parameters
         ----------
         path : str or Path
             The run folder.
+        ahead : callable
+            Returns what another process found in the run, or None; see `robustness.runs.read_ahead`.
 
         Raises
         ------
@@ -126,10 +132,13 @@ class Run(Tables):
             try:
                 # Opening for reading checks the untrusted files before anything is written.
                 cls.open(folder).close()
+                # Asked while nobody else writes, and before anything is written here.
+                found = ahead()
                 run_folder.make_way(folder / run_folder.PICTURES / "any")
                 run_folder.sweep(folder)
                 own_folder(folder / run_folder.PICTURES)
                 run = cls(folder, writable=True, claim=claim)._whole()
+                run._take(found)
                 run._expect_sound()
             except BaseException:
                 claim.release()
@@ -159,19 +168,26 @@ class Run(Tables):
             expect_file(folder, run_folder.MANIFEST, MOST_JSON)
             return cls(folder, writable=False)._whole()
 
+    def _take(self, found: Found | None) -> None:
+        """Use what another process found in this run."""
+        if found is not None:
+            self._found, self._images = found, found.images
+
+    def check(self) -> str:
+        """Return the first damaged page of the database in SQLite's words; "ok" if there is none."""
+        return str(self._db.select("PRAGMA quick_check(1)")[0][0])
+
     def _expect_sound(self) -> None:
         """RunError if a page of the database is damaged, which loses rows, or a table is not ours."""
-        found = [str(row[0]) for row in self._db.select("PRAGMA quick_check(1)")]
+        said = self.check() if self._found is None else self._found.check
         try:
             self._db.expect_ours()
         except RunError:
             self.close()
             raise
-        if found != ["ok"]:
+        if said != "ok":
             self.close()
-            raise disk_errors.unreadable(
-                self.path, sqlite3.DatabaseError(" ".join(found[0].split()))
-            )
+            raise disk_errors.unreadable(self.path, sqlite3.DatabaseError(" ".join(said.split())))
 
     def _whole(self) -> Run:
         """This run; RunError if its database lacks a table or a column, which the message names."""
@@ -289,6 +305,12 @@ class Run(Tables):
             verify` hashes all.
         """
         return damaged_pictures(self.path, names)
+
+    def damaged_pictures(self) -> frozenset[str]:
+        """Return which pictures that the database of a run just opened names are missing or damaged."""
+        if self._found is not None:
+            return self._found.damaged
+        return frozenset(self.damaged(self.pictures()))
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing rows with the same key."""

@@ -40,6 +40,11 @@ TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "uploads": (UploadRow, ("image", "attack", "epsilon")),
     "views": (ViewRow, ("image", "attack", "epsilon")),
 }
+_PICTURES = {
+    "images": ("png",), "outcomes": ("png",), "strips": ("png",), "uploads": ("file",),
+    "views": ("before", "after"),
+}  # fmt: skip
+"""The columns that hold paths of pictures."""
 PART = 50_000
 """Rows that become a part of a table at once."""
 FEW = 1_000
@@ -248,6 +253,17 @@ class Tables:
         chosen = f"outcomes WHERE status = '{FLIPPED}' AND png NOT NULL"
         parts = self._checked("outcomes", columns, "attack, epsilon, image", chosen)
         return pd.DataFrame([row for rows in parts for row in rows], columns=columns)
+
+    def pictures(self) -> set[str]:
+        """Return the paths of all pictures that the run names."""
+        names: set[str] = set()
+        for table, columns in _PICTURES.items():
+            for column in columns if self._db.columns(table) else ():
+                for rows in self._checked(
+                    table, (column,), "rowid", f"{table} WHERE {column} NOT NULL"
+                ):
+                    names.update(name for (name,) in rows)
+        return names
 
     def unusual_names(self) -> dict[str, str]:
         """Return by its key the name of each image whose name is not the last part of its key."""

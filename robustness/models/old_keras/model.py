@@ -16,7 +16,7 @@ import numpy as np
 from robustness.backend.types import Tensor
 from robustness.errors import ModelError
 from robustness.models.old_keras.protocol import BrokenMessageError, receive, send
-from robustness.models.scan.limited_process import MAX_SECONDS, child_environment
+from robustness.models.scan.limited_process import MAX_SECONDS, limited_environment
 
 EXTRA = "pip install 'robustness-toolkit[old-keras]'"
 
@@ -48,7 +48,7 @@ class Worker:
         ]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [*command, *(["--trust"] if trust else [])],
-            env=child_environment() | {"TF_USE_LEGACY_KERAS": "1"},
+            env=limited_environment() | {"TF_USE_LEGACY_KERAS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustness.environment import child_environment
 from robustness.models.scan import memory
 
 MAX_BYTES = 8 << 30
@@ -60,7 +61,7 @@ def run_limited(module: str, *arguments: str, seconds: float = MAX_SECONDS) -> E
     command = [sys.executable, "-P", "-m", module, *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
-            command, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True,
+            command, env=limited_environment(), stdin=subprocess.DEVNULL, capture_output=True,
             timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -75,11 +76,9 @@ def run_limited(module: str, *arguments: str, seconds: float = MAX_SECONDS) -> E
     return Ended(reason=_bad_end(done.returncode, done.stderr.decode("utf-8", "replace")))
 
 
-def child_environment() -> dict[str, str]:
+def limited_environment() -> dict[str, str]:
     """Return the environment of a process with limits: this toolkit on its path, no GPU, few arenas."""
-    root = str(Path(__file__).resolve().parents[3])
-    return dict(os.environ) | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
+    return child_environment() | {
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "MALLOC_ARENA_MAX": "2",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.errors import SettingError
 from robustness.images import Entry, select
+from robustness.images.compact import CompactSource, Listing
+from robustness.images.picture_index import Index
+from robustness.images.selection import select_from
 
 LABELLED = st.dictionaries(
     st.text(max_size=6), st.one_of(st.none(), st.integers(0, 3)), max_size=40
@@ -28,6 +32,37 @@ def test_the_order_of_entries_does_not_matter(entries, limit, seed, random):
     assert len(chosen) == min(limit, len(entries))
     assert len({entry.key for entry in chosen}) == len(chosen)
     assert set(chosen) <= set(entries)
+
+
+def compact(entries: list[Entry]) -> CompactSource:
+    """A source that lists pictures with these keys and labels."""
+    index = Index()
+    for number, entry in enumerate(entries):
+        index.add(entry.key, 0, number, 1)
+    labels = np.array([-1 if entry.label is None else entry.label for entry in entries], np.int64)
+    return CompactSource(Listing("pictures", None, index, labels), [])
+
+
+NAMES = (
+    st.text(st.characters(codec="ascii"), max_size=4) | st.text(max_size=4) | st.just("a/ä/b.png")
+)
+
+
+@given(
+    st.dictionaries(NAMES, st.none() | st.integers(0, 3), max_size=30),
+    LIMITS | st.none(),
+    st.integers(1, 5) | st.none(),
+    st.integers(),
+)
+@settings(deadline=None)
+def test_selecting_from_a_listing_selects_the_same_of_its_entries(labels, limit, per_class, seed):
+    source = compact([Entry(key, key, label) for key, label in labels.items()])
+    entries = source.entries()
+    assert entries == [Entry(key, key.split("/")[-1], label) for key, label in labels.items()]
+    options = {"limit": limit, "per_class": per_class, "seed": seed}
+    assert select_from(source, **options) == select(entries, **options)
+    some = {"only": lambda entry: entry.label != 1} | options
+    assert select_from(source, **some) == select(entries, **some)
 
 
 def test_entries_of_a_class_of_its_own_stay_what_they_are():

@@ -17,6 +17,7 @@ from robustness.attacks import PGD, Square
 from robustness.errors import RunError, RunUsageError
 from robustness.images.png import to_png
 from robustness.runs import damage as finding
+from robustness.runs import read_ahead
 from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
@@ -189,10 +190,13 @@ def test_a_picture_replaces_anything_at_its_path(tmp_path, damage):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("name", ["plain", "cascade", "all"])
 def test_any_combination_of_damage_is_repaired_to_the_same_outcomes(
-    material, whole, tmp_path, name
+    material, whole, tmp_path, monkeypatch, name, ahead
 ):
+    if ahead:
+        monkeypatch.setattr(read_ahead, "LARGE", 0)
     folder, kinds = whole
     run = tmp_path / "run"
     shutil.copytree(folder / name, run)
