@@ -56,7 +56,7 @@ def calling(method: str, *parts: Attack | Norm) -> Iterator[None]:
     except _PASSED:
         raise
     except BaseException as error:  # foreign code may raise anything, SystemExit included
-        blamed, where = _blamed(error, [part for one in parts for part in _with_inner(one)])
+        blamed, where = _blamed(error, [part for one in parts for part in with_inner(one)])
         if blamed is None:
             raise
         raise _kind(blamed)(
@@ -82,12 +82,12 @@ def _advice(part: Attack | Norm) -> str:
     return measuring.ADVICE
 
 
-def _with_inner(part: Attack | Norm) -> Iterator[Attack | Norm]:
-    """An attack, and the one inside it if it is a wrapper."""
+def with_inner(part: Attack | Norm) -> Iterator[Attack | Norm]:
+    """Yield an attack or a norm, and the attack inside it if it is a wrapper."""
     yield part
     inner = getattr(part, "of", None)
     if isinstance(inner, Attack):
-        yield from _with_inner(inner)
+        yield from with_inner(inner)
 
 
 def _blamed(error: BaseException, parts: list[Attack | Norm]) -> tuple[Attack | Norm | None, str]:

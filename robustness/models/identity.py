@@ -26,7 +26,7 @@ _TRAINING = {"trainable", "seed", "build_config", "compile_config", "activity_re
 _TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
 _ABSENT = {"momentum": "BatchNormalization"}
 """Settings that a layer class uses in training only."""
-_LIBRARIES = {
+LIBRARIES = {
     "keras",
     "tensorflow",
     "jax",
@@ -38,6 +38,7 @@ _LIBRARIES = {
     "collections",
     "robustness",
 }
+"""Packages whose code is known by their version."""
 PROBES = 8
 SHOWN = 6
 """Most classes kept for each probe."""
@@ -195,17 +196,22 @@ def _name(layer: Any) -> str:
 def _codes(layer: Any) -> Iterator[str]:
     """The hashed code of a custom layer, and of the user's functions among its attributes."""
     for kind in type(layer).__mro__:
-        if kind.__module__.partition(".")[0] not in _LIBRARIES:
-            for name, member in sorted(vars(kind).items()):
-                for function in _functions(member):
-                    yield f"{name} {_code(function)}"
+        if kind.__module__.partition(".")[0] not in LIBRARIES:
+            yield from code_of_class(kind)
     held = (one for _, one in sorted(_attributes(layer), key=lambda pair: pair[0]))
     for one in held:
         if isinstance(one, FunctionType) and (
             isinstance(layer, keras.layers.Lambda)
-            or one.__module__.partition(".")[0] not in _LIBRARIES
+            or one.__module__.partition(".")[0] not in LIBRARIES
         ):
             yield _code(one)
+
+
+def code_of_class(kind: type) -> Iterator[str]:
+    """Yield name and hash of the bytecode of each function of a class, not of the classes that it extends."""
+    for name, member in sorted(vars(kind).items()):
+        for function in _functions(member):
+            yield f"{name} {_code(function)}"
 
 
 def _attributes(layer: Any) -> list[tuple[str, Any]]:
@@ -245,11 +251,21 @@ def _filled(cell: Any) -> bool:
 
 def _bytes(code: CodeType, documentation: str | None) -> list[Any]:
     constants = [
-        _bytes(one, None) if isinstance(one, CodeType) else repr(one)
+        _bytes(one, None) if isinstance(one, CodeType) else _constant(one)
         for one in code.co_consts
         if documentation is None or one != documentation
     ]
     return [code.co_code.hex(), constants, list(code.co_names), list(code.co_freevars)]
+
+
+def _constant(value: Any) -> str:
+    """As `repr`, but with sets in order: that of `x in {"a", "b"}` is another in each process."""
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(map(_constant, value))})"
+    if isinstance(value, tuple):
+        inner = ", ".join(map(_constant, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return repr(value)
 
 
 def _hash(value: Any) -> str:

@@ -12,6 +12,7 @@ from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Resolved
 from robustness.contract.foreign_code import farthest
 from robustness.errors import SettingError
+from robustness.runs.plugin_code import plugin_code
 from robustness.runs.records import keeps_pictures
 from robustness.runs.schema import (
     AttackEntry,
@@ -21,6 +22,7 @@ from robustness.runs.schema import (
     MaskEntry,
     Settings,
 )
+from robustness.threat.norms import Norm
 from robustness.threat.threat import Threat
 
 
@@ -183,6 +185,7 @@ class Plan:
                     knowledge=a.knowledge,
                     seeks=a.seeks,
                     paper=a.paper,
+                    **_coded("code", a),
                 )
                 for a in self.attacks
             ),
@@ -207,4 +210,11 @@ class Plan:
         """Settings that most runs do not have, which a resumed run of an earlier version must not miss."""
         stated: dict[str, Any] = {"draws": self.draws} if self.draws > 1 else {}
         stated |= {"shard": self.shard} if self.shard else {}
-        return stated | ({"deployment": self.deployment} if self.deployment else {})
+        stated |= {"deployment": self.deployment} if self.deployment else {}
+        return stated | _coded("norm_code", self.threat.norm)
+
+
+def _coded(key: str, part: Attack | Norm) -> dict[str, Any]:
+    """The hash of the code of an attack or a norm that is not the toolkit's, under a key."""
+    code = plugin_code(part)
+    return {} if code is None else {key: code}

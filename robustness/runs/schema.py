@@ -47,8 +47,15 @@ class Tool(Part):
     version: str | None = None
 
 
+class CodeEntry(Part):
+    """The hash of the code of an attack or a norm, and the version of Python for which alone it is valid."""
+
+    sha256: Hash | None = None
+    python: str | None = None
+
+
 class AttackEntry(Part):
-    """An attack with its parameters."""
+    """An attack with its parameters; its code if it is not the toolkit's."""
 
     name: str | None = None
     label: str | None = None
@@ -56,6 +63,7 @@ class AttackEntry(Part):
     knowledge: str | None = None
     seeks: str | None = None
     paper: str | None = None
+    code: CodeEntry | None = None
 
     @property
     def title(self) -> str:
@@ -116,6 +124,7 @@ class Settings(Part):
 
     attacks: Listed[AttackEntry] = ()
     norm: str | None = None
+    norm_code: CodeEntry | None = None
     epsilons: Listed[Epsilon] = ()
     goal: GoalEntry | None = None
     mask: MaskEntry | None = None
