@@ -24,12 +24,13 @@ from robustness.reports.summary.cases import CaseRow, best_cases
 from robustness.reports.summary.caveats import caveats
 from robustness.reports.summary.cost import Cost, cost_of
 from robustness.reports.summary.deployed import Deployed, deployed
+from robustness.reports.summary.distances import Range, distances_of, picture_shape
 from robustness.reports.summary.image_results import ImageResult, image_results
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
-from robustness.runs.schema import Manifest, ModelEntry, Settings
-from robustness.threat.norms import NORMS, Norm, described, has_own_column
+from robustness.runs.schema import Manifest, Settings
+from robustness.threat.norms import described
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
@@ -87,17 +88,6 @@ class Pair:
     before: str
     after: str
     count: int
-
-
-@dataclass(frozen=True)
-class Range:
-    """Smallest, median and largest of a distance over all flips, in `unit`."""
-
-    name: str
-    unit: str
-    low: float
-    median: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -258,14 +248,14 @@ def summarise(run: ReadableRun) -> Summary:
         confidence_right=_confidence(images, right=True),
         confidence_wrong=_confidence(images, right=False),
         pairs=_named(metrics.flips_between(firsts), names),
-        distances=_distances(firsts, manifest.model, described(norm), run.sizes()),
+        distances=distances_of(firsts, manifest.model, described(norm), run.sizes()),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
         skipped=unread(images),
         failed=failed_attacks(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
-        picture_shape=_picture_shape(manifest.model, run.sizes()),
+        picture_shape=picture_shape(manifest.model, run.sizes()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
         results=image_results(images, outcomes, names, norm, worst_status),
@@ -390,52 +380,6 @@ def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
         Pair(wording.class_name(names, before), wording.class_name(names, after), int(count))
         for before, after, count in counted.itertuples(index=False)
     )
-
-
-def _distances(
-    flips: pd.DataFrame, model: ModelEntry, norm: Norm, sizes: Mapping[str, tuple[int, int]]
-) -> tuple[Range, ...]:
-    """`sizes`: height and width of the pictures that are attacked at their own size, by image."""
-    components = _components(flips["image"], model, sizes)
-    noise = [
-        metrics.psnr(length, count)
-        for length, count in zip(flips["l2"], components, strict=True)
-        if count and not math.isnan(length)
-    ]
-    others = [NORMS[name] for name in sorted(NORMS) if name != "l0"]
-    others += [norm] if has_own_column(norm) else []
-    columns = [
-        (NORMS["l0"].title, NORMS["l0"].unit[1], flips["l0"]),
-        ("Changed components (L0)", "components", flips["components"]),
-        *((one.title, one.unit[1], flips[one.column]) for one in others),
-        ("Peak signal to noise", "dB", pd.Series(noise, dtype="float64")),
-    ]
-    return tuple(
-        Range(name, unit, float(v.min()), float(v.median()), float(v.max()))
-        for name, unit, column in columns
-        if not (v := column.dropna()).empty
-    )
-
-
-def _picture_shape(
-    model: ModelEntry, sizes: Mapping[str, tuple[int, int]]
-) -> tuple[int, ...] | None:
-    """The shape of the largest attacked picture; `sizes` are of pictures attacked at their own size."""
-    shape = model.input_shape
-    if not shape or not sizes:
-        return tuple(shape) if shape else None
-    return (*max(sizes.values(), key=math.prod), shape[-1])
-
-
-def _components(
-    images: pd.Series, model: ModelEntry, sizes: Mapping[str, tuple[int, int]]
-) -> list[int]:
-    """How many numbers the attacked picture of each image has; 0 where that is not known."""
-    shape = model.input_shape
-    if not shape:
-        return [0] * len(images)
-    pictures = {key: math.prod(size) * shape[-1] for key, size in sizes.items()}
-    return [pictures.get(key, math.prod(shape)) for key in images]
 
 
 def finite(value: Any) -> Any:

@@ -17,6 +17,7 @@ from robustness import plugins
 from robustness.cli import options as cli_options
 from robustness.cli import recorded_files
 from robustness.cli import report as reporting
+from robustness.cli.child_process import RAY_ENDED, continue_in_child
 from robustness.cli.inputs import expect_models, open_images
 from robustness.cli.options import AsJson, Quiet
 from robustness.cli.result import show
@@ -110,6 +111,8 @@ def audit(
         if config is not None:
             chosen = with_file(config, chosen)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
+    if chosen.cluster:
+        continue_in_child(lambda: _interrupted(folder, recorded(chosen), RAY_ENDED))
     with nullcontext() if resume is None else _reading_ahead(resume):
         verdict = perform(
             chosen, folder, Output(as_json, quiet), resume=resume is not None, file=config

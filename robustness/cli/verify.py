@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustness.cli.child_process import RAY_ENDED, continue_in_child
 from robustness.cli.options import (
     AsJson,
     Imports,
@@ -62,6 +63,8 @@ def verify(
     from robustness.runs.store import Run
 
     place = Cluster.of(cluster)
+    if place is not None:
+        continue_in_child(lambda: f"{RAY_ENDED}. Nothing was found out: repeat the command.")
     with insisting(), Run.open(run) as opened:
         manifest = opened.manifest
         given = {"model": model, "architecture": architecture, "imports": imports}
