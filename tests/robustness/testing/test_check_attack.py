@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from keras import ops, random
+from keras import backend, ops, random
 
 from robustness import attacks, testing
 from robustness.attacks import BIM, PGD, Attack, AttackError, setting
@@ -157,6 +157,9 @@ class OddNorm(Base):
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_each_fault_has_its_own_message(attack, clause, said):
+    if attack is OwnRandomNumbers and backend.backend() == "jax":
+        # JAX itself refuses them while it traces.
+        clause, said = "stays finite", "traced by JAX"
     with pytest.raises(AttackError) as caught:
         check_attack(attack)
     assert clause in str(caught.value)
