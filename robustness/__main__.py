@@ -18,7 +18,10 @@ from robustness.errors import INTERRUPTED
 def main() -> None:
     """Run the command line, and end this process."""
     try:
-        import_module("robustness.cli").main()
+        command_line = import_module("robustness.cli")
+        # Only here: a program that calls the command line must not be forked.
+        import_module("robustness.cli.child_process").allow()
+        command_line.main()
     except KeyboardInterrupt:
         _leave()
     except SystemExit as end:

@@ -7,8 +7,10 @@ imported, and Python's collection of cyclic garbage.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +60,19 @@ def child_environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[1])
     paths = (root, os.environ.get("PYTHONPATH"))
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+_DIE_WITH_PARENT = 1
+"""The number of Linux's PR_SET_PDEATHSIG."""
+
+
+def end_with(parent: int) -> None:
+    """Let this process be killed when its parent, the process of this number, ends; on Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_notebook() -> bool:

@@ -289,7 +289,7 @@ def _interrupted(folder: Path, options: dict[str, Any], what: str = "Interrupted
             f"{what}; finished results are kept. Continue with: "
             f"{recorded_files.again(folder, options)}"
         )
-    return "Interrupted before the run was created. To start it, repeat the same command."
+    return f"{what} before the run was created. To start it, repeat the same command."
 
 
 def _expect_audited(config: AuditConfig) -> None:

@@ -26,18 +26,20 @@ _TRAINING = {"trainable", "seed", "build_config", "compile_config", "activity_re
 _TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
 _ABSENT = {"momentum": "BatchNormalization"}
 """Settings that a layer class uses in training only."""
-LIBRARIES = {
-    "keras",
-    "tensorflow",
-    "jax",
-    "torch",
-    "numpy",
-    "builtins",
-    "abc",
-    "typing",
-    "collections",
-    "robustness",
-}
+LIBRARIES = frozenset(
+    {
+        "keras",
+        "tensorflow",
+        "jax",
+        "torch",
+        "numpy",
+        "builtins",
+        "abc",
+        "typing",
+        "collections",
+        "robustness",
+    }
+)
 """Packages whose code is known by their version."""
 PROBES = 8
 SHOWN = 6
@@ -197,29 +199,24 @@ def _codes(layer: Any) -> Iterator[str]:
     """The hashed code of a custom layer, and of the user's functions among its attributes."""
     for kind in type(layer).__mro__:
         if kind.__module__.partition(".")[0] not in LIBRARIES:
-            yield from code_of_class(kind)
+            for name, member in sorted(vars(kind).items()):
+                for function in functions_of(member):
+                    yield f"{name} {code_of(function)}"
     held = (one for _, one in sorted(_attributes(layer), key=lambda pair: pair[0]))
     for one in held:
         if isinstance(one, FunctionType) and (
             isinstance(layer, keras.layers.Lambda)
             or one.__module__.partition(".")[0] not in LIBRARIES
         ):
-            yield _code(one)
-
-
-def code_of_class(kind: type) -> Iterator[str]:
-    """Yield name and hash of the bytecode of each function of a class, not of the classes that it extends."""
-    for name, member in sorted(vars(kind).items()):
-        for function in _functions(member):
-            yield f"{name} {_code(function)}"
+            yield code_of(one)
 
 
 def _attributes(layer: Any) -> list[tuple[str, Any]]:
     return [pair for pair in vars(layer).items() if isinstance(pair[1], FunctionType)]
 
 
-def _functions(member: Any) -> Iterator[FunctionType]:
-    """The functions behind a member of a class: a method, a property, a class method."""
+def functions_of(member: Any) -> Iterator[FunctionType]:
+    """Yield the functions behind a member of a class: a method, a property, a class method."""
     parts: tuple[Any, ...] = (member,)
     if isinstance(member, property):
         parts = (member.fget, member.fset)
@@ -230,8 +227,8 @@ def _functions(member: Any) -> Iterator[FunctionType]:
             yield found
 
 
-def _code(function: FunctionType) -> str:
-    """The hash of the bytecode, defaults and closure of a function, without its location and docstring."""
+def code_of(function: FunctionType) -> str:
+    """Return the hash of bytecode, defaults and closure of a function, without location and docstring."""
     defaults = [repr(d) for d in function.__defaults__ or () if isinstance(d, _SIMPLE)]
     cells = [c.cell_contents for c in function.__closure__ or () if _filled(c)]
     closed = [repr(c) for c in cells if isinstance(c, _SIMPLE)]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
+import glob
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+from robustness.models.identity import LIBRARIES
 
 MOST_FILES, MOST_BYTES = 1000, 1 << 22
 """The number of files that are followed, and the size of each that is read."""
 _INSTALLED = ("site-packages", "dist-packages")
+_LIBRARIES = frozenset(sys.stdlib_module_names) | LIBRARIES
 
 
 def imported_files(file: str, module: str) -> dict[str, str]:
     """Return the SHA-256 of each file that a module of the user imports, by path from its top folder.
 
-    Imports within functions count, whether or not they have run. Files elsewhere, those of installed
-    libraries among them, do not; of an installed package its own files do. No code runs.
+    Imports within functions count, whether or not they have run. Files elsewhere, and libraries that are
+    installed there or beside the module (`pip install --target`), do not; of an installed package its own
+    files do. No code runs.
 
     Parameters
     ----------
@@ -42,9 +48,16 @@ def imported_files(file: str, module: str) -> dict[str, str]:
             other = _file_of(top, name)
             if other is None or other in seen or (within and name[0] != within):
                 continue
+            if name[0] != parts[0] and _is_library(top, name[0]):
+                continue
             seen.add(other)
             waiting.append(other)
     return {str(PurePosixPath(path.relative_to(top))): found[path] for path in sorted(found)}
+
+
+def _is_library(top: Path, name: str) -> bool:
+    """Whether a package is known by its version: of Python, of the toolkit, or installed into the folder."""
+    return name in _LIBRARIES or any(top.glob(f"{glob.escape(name)}-*.dist-info"))
 
 
 def digest_of(files: dict[str, str]) -> str:

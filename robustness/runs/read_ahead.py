@@ -13,14 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from robustness.environment import child_environment
+from robustness.environment import child_environment, end_with
 from robustness.runs import run_folder
 from robustness.runs.image_columns import ImageColumns
 from robustness.runs.store import Run
@@ -28,6 +28,8 @@ from robustness.runs.store import Run
 LARGE = 32 << 20
 """The bytes of a database from which reading it takes longer than starting a process."""
 _TEXTS = ("keys", "pictures")
+_MOST = 4
+"""How many times as large as the database what is found may be."""
 
 State = tuple[tuple[int, int, int] | None, ...]
 
@@ -51,15 +53,14 @@ class Found:
 
 
 def state_of(folder: Path) -> State:
-    """Return inode, size and time of the last change of a run's database and of its write-ahead log."""
-    files = (folder / run_folder.DATABASE, folder / f"{run_folder.DATABASE}-wal")
-    return tuple(_state(file) for file in files)
+    """Return inode, size and time of the last change of a run's database and of the files beside it."""
+    return tuple(_state(folder / f"{run_folder.DATABASE}{end}") for end in ("", "-wal", "-journal"))
 
 
 def _state(file: Path) -> tuple[int, int, int] | None:
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # there is none, or the path is none
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -79,13 +80,13 @@ class Reader:
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", __name__, str(folder.absolute())],
+                [sys.executable, "-P", "-m", __name__, str(folder.absolute()), str(os.getpid())],
                 env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
                 stderr=subprocess.DEVNULL,
             )
-        except OSError:
+        except BaseException:
             self._said.close()
             raise
 
@@ -93,10 +94,13 @@ class Reader:
         """Return what the process found, when it has ended; None if it failed or the database has changed."""
         if self._said.closed or self._process.wait():
             return None
+        if self._said.seek(0, os.SEEK_END) > _MOST * _bytes(self._folder):
+            return None
         self._said.seek(0)
         found = _read(self._said)
         self.close()
-        return found if found.state == state_of(self._folder) else None
+        same = found.state == state_of(self._folder) and found.state[-1] is None
+        return found if same else None
 
     def close(self) -> None:
         """End the process."""
@@ -124,7 +128,7 @@ def reading_ahead(folder: Path) -> Iterator[None]:
         return
     try:
         reader = Reader(folder)
-    except OSError:  # the system starts no process or has no room for the file
+    except (OSError, ValueError, TypeError):  # no process, no room for the file, or no interpreter
         yield
         return
     _READERS[place] = reader
@@ -142,31 +146,71 @@ def found_in(folder: Path) -> Found | None:
 
 
 def _is_large(folder: Path) -> bool:
-    return sum(size for _, size, _ in filter(None, state_of(folder))) >= LARGE
+    """Whether a run is to be read ahead: not with a rollback journal, which only a writer applies."""
+    return state_of(folder)[-1] is None and _bytes(folder) >= LARGE
+
+
+def _bytes(folder: Path) -> int:
+    """The bytes of a run's database and of its write-ahead log."""
+    return sum(size for _, size, _ in filter(None, state_of(folder)[:2]))
 
 
 def _write(found: Found, file: IO[bytes]) -> None:
-    """Write what was found as arrays; texts as JSON, since numpy's all take as much as the longest."""
-    columns = {f.name: getattr(found.images, f.name) for f in fields(ImageColumns)}
-    texts: dict[str, Any] = {name: columns.pop(name).tolist() for name in _TEXTS}
-    texts |= {"state": found.state, "check": found.check, "damaged": sorted(found.damaged)}
-    np.savez(file, texts=np.frombuffer(json.dumps(texts).encode(), np.uint8), **columns)
+    """Write what was found as arrays."""
+    arrays: dict[str, Any] = {f.name: getattr(found.images, f.name) for f in fields(ImageColumns)}
+    texts = {name: arrays.pop(name).tolist() for name in _TEXTS} | {
+        "damaged": sorted(found.damaged)
+    }
+    for name, some in texts.items():
+        arrays |= _packed(name, some)
+    arrays["about"] = np.frombuffer(json.dumps([found.state, found.check]).encode(), np.uint8)
+    np.savez(file, **arrays)
 
 
 def _read(file: IO[bytes]) -> Found:
     with np.load(file, allow_pickle=False) as arrays:
-        texts = json.loads(arrays["texts"].tobytes())
-        columns = {name: arrays[name] for name in arrays.files if name != "texts"}
-    columns |= {name: np.array([*texts[name], None], object)[:-1] for name in _TEXTS}
-    state = tuple(None if one is None else tuple(one) for one in texts["state"])
-    return Found(state, texts["check"], ImageColumns(**columns), frozenset(texts["damaged"]))
+        columns = {name: arrays[name] for name in arrays.files}
+    state, check = json.loads(columns.pop("about").tobytes())
+    keys, pictures, damaged = (_unpacked(name, columns) for name in (*_TEXTS, "damaged"))
+    # With a last element, so that numpy makes no table of what it takes for sequences.
+    columns |= {"keys": np.array([*keys, None], object)[:-1]}
+    columns |= {"pictures": np.array([*pictures, None], object)[:-1]}
+    return Found(
+        tuple(None if one is None else tuple(one) for one in state),
+        check,
+        ImageColumns(**columns),
+        frozenset(damaged),
+    )
+
+
+def _packed(name: str, texts: Sequence[str | None]) -> dict[str, np.ndarray]:
+    """Texts as UTF-8 and their lengths, -1 for None; numpy's own texts all take as much as the longest."""
+    whole = "".join(text for text in texts if text).encode("utf-8", "surrogatepass")
+    lengths = [-1 if text is None else len(text) for text in texts]
+    return {
+        f"{name} whole": np.frombuffer(whole, np.uint8),
+        f"{name} lengths": np.array(lengths, np.int64),
+    }
+
+
+def _unpacked(name: str, columns: dict[str, np.ndarray]) -> list[Any]:
+    """The texts of `_packed`, which are taken out of `columns`."""
+    whole = columns.pop(f"{name} whole").tobytes().decode("utf-8", "surrogatepass")
+    lengths = columns.pop(f"{name} lengths")
+    ends = np.cumsum(np.maximum(lengths, 0))
+    starts = (ends - np.maximum(lengths, 0)).tolist()
+    texts: list[Any] = list(map(whole.__getitem__, map(slice, starts, ends.tolist())))
+    for place in np.flatnonzero(lengths < 0).tolist():
+        texts[place] = None
+    return texts
 
 
 def main() -> None:
     """Read the run in the folder that is named on the command line, and write what is found to the output."""
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    end_with(parent)
     # The process ends without freeing a million objects.
     gc.disable()
-    folder = Path(sys.argv[1])
     state = state_of(folder)
     with Run.open(folder) as run:
         images, damaged = run.image_columns(), run.damaged_pictures()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -11,24 +12,29 @@ from pathlib import Path
 
 import pytest
 
+from robustness.cli.child_process import continue_in_child
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 
 SCRIPT = """
 import os, signal, sys, time, typer
+from robustness.cli import child_process
 from robustness.cli.child_process import continue_in_child
+child_process.allow()
+{start}
 try:
     continue_in_child(lambda: "it was lost; repeat the command")
 except typer.Exit as end:
     sys.exit(end.exit_code)
 print(os.getpid(), os.getppid(), flush=True)
-{}
+{body}
 """
 
 
-def started(body: str) -> tuple[subprocess.Popen, int]:
+def started(body: str, start: str = "") -> tuple[subprocess.Popen, int]:
     """A process of the script, and its child."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(body)],
+        [sys.executable, "-c", SCRIPT.format(start=start, body=body)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -109,7 +115,9 @@ def test_a_process_with_threads_goes_on_itself():
             sys.executable,
             "-c",
             "import os, threading, time\n"
+            "from robustness.cli import child_process\n"
             "from robustness.cli.child_process import continue_in_child\n"
+            "child_process.allow()\n"
             "threading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n"
             "before = os.getpid()\n"
             "continue_in_child(str)\n"
@@ -121,3 +129,60 @@ def test_a_process_with_threads_goes_on_itself():
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
     )
     assert done.stdout == "True\n"
+
+
+def test_a_program_that_calls_the_command_line_is_not_forked():
+    before = os.getpid()
+    continue_in_child(str)
+    assert os.getpid() == before
+
+
+@pytest.mark.slow
+def test_an_ignored_end_of_children_does_not_hang():
+    process, _ = started("sys.exit(5)", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    ended(process)
+    assert process.returncode == 5
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_group_comes_once():
+    process, _ = started(
+        WAITING.replace(
+            "try:", "seen = []\nsignal.signal(2, lambda *_: seen.append(1))\ntry:"
+        ).replace(
+            "time.sleep(60)", "signal.pause(); time.sleep(0.5); print(len(seen)); sys.exit(0)"
+        ),
+        "os.setpgid(0, 0)",
+    )
+    assert process.stdout is not None and process.stdout.readline() == "waits\n"
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = ended(process)
+    assert out == "1"
+
+
+@pytest.mark.slow
+def test_the_end_of_a_terminal_ends_both():
+    pid, terminal = pty.fork()
+    if not pid:
+        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+        script = SCRIPT.format(start="", body=WAITING)
+        os.execve(sys.executable, [sys.executable, "-c", script], environment)
+    child = int(os.read(terminal, 100).split()[0])
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) in (-signal.SIGHUP, 1, 3)
+    assert not is_alive(child)
+
+
+@pytest.mark.slow
+def test_both_stop_and_go_on():
+    process, child = started(WAITING)
+    assert process.stdout is not None and process.stdout.readline() == "waits\n"
+    process.send_signal(signal.SIGTSTP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+    assert state == "T"
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[0] == "interrupted"
+    assert process.returncode == 130

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow
 from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 
+pytestmark = pytest.mark.slow
 ODD_KEYS = ["a/1.png", 'a"\n\t.png', "ä€😀.png", "", "null", "x" * 5000]
 
 
@@ -104,6 +108,47 @@ def test_a_run_that_changed_since_is_read_again(folder, how):
         assert found_in(folder) is None
 
 
+def test_a_run_with_a_rollback_journal_is_not_read_ahead(folder):
+    """Only a writer applies it: until then the tables are those of a half transaction."""
+    with reading_ahead(folder):
+        read_ahead._READERS[folder.absolute()]._process.wait()
+        (folder / "run.sqlite-journal").write_bytes(b"")
+        assert found_in(folder) is None
+    with reading_ahead(folder):
+        assert not read_ahead._READERS
+
+
+def test_the_process_ends_with_the_one_that_started_it(folder, tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from robustness.runs import read_ahead\n"
+        "read_ahead.LARGE = 0\n"
+        "reader = read_ahead.Reader(Path(sys.argv[1]))\n"
+        "print(reader._process.pid, flush=True); time.sleep(60)"
+    )
+    with sqlite3.connect(folder / "run.sqlite") as opened:
+        rows = ((f"k{n}", n, f"k{n}") for n in range(10, 400_000))
+        opened.executemany("INSERT INTO images (key, position, name) VALUES (?, ?, ?)", rows)
+    opened.close()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    with parent, parent.stdout:
+        parent.kill()
+    ends = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_paths_that_are_none_are_left_to_the_store(name):
+    with reading_ahead(Path(name)):
+        assert found_in(Path(name)) is None
+
+
 def test_a_process_that_fails_counts_for_nothing(folder):
     data = bytearray((folder / "run.sqlite").read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
@@ -165,8 +210,8 @@ NUMBERS = st.floats(width=64) | st.none()
 def test_what_is_found_survives_the_way(rows, damaged, check):
     images = ImageColumns.of([rows] if rows else [])
     file = io.BytesIO()
-    read_ahead._write(Found(((1, 2, 2**62), None), check, images, damaged), file)
+    read_ahead._write(Found(((1, 2, 2**62), None, None), check, images, damaged), file)
     file.seek(0)
     back = read_ahead._read(file)
-    assert (back.state, back.check, back.damaged) == (((1, 2, 2**62), None), check, damaged)
+    assert (back.state, back.check, back.damaged) == (((1, 2, 2**62), None, None), check, damaged)
     expect_equal(back.images, images)
