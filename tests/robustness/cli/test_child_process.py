@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -55,11 +54,12 @@ def ended(process: subprocess.Popen) -> tuple[str, str]:
     return said
 
 
-def is_alive(process: int) -> bool:
+def state_of(process: int) -> str:
+    """The state of a process, such as "T" for a stopped one; "Z" once it has ended."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return False
+        return "Z"
 
 
 @pytest.mark.slow
@@ -104,9 +104,9 @@ def test_signals_to_the_process_reach_its_child(sent):
     assert process.returncode == expected
     assert out == ("interrupted" if sent == signal.SIGINT else "")
     ends = time.monotonic() + 10
-    while is_alive(child) and time.monotonic() < ends:
+    while state_of(child) != "Z" and time.monotonic() < ends:
         time.sleep(0.01)
-    assert not is_alive(child)
+    assert state_of(child) == "Z"
 
 
 def test_a_process_with_threads_goes_on_itself():
@@ -144,34 +144,47 @@ def test_an_ignored_end_of_children_does_not_hang():
     assert process.returncode == 5
 
 
+COUNTING = """
+seen = []
+signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+print("waits", flush=True)
+while not seen:
+    time.sleep(0.01)
+time.sleep(0.5)
+print(len(seen))
+"""
+
+
 @pytest.mark.slow
 def test_a_signal_to_the_group_comes_once():
-    process, _ = started(
-        WAITING.replace(
-            "try:", "seen = []\nsignal.signal(2, lambda *_: seen.append(1))\ntry:"
-        ).replace(
-            "time.sleep(60)", "signal.pause(); time.sleep(0.5); print(len(seen)); sys.exit(0)"
-        ),
-        "os.setpgid(0, 0)",
-    )
+    process, _ = started(COUNTING, "os.setpgid(0, 0)")
     assert process.stdout is not None and process.stdout.readline() == "waits\n"
     os.killpg(process.pid, signal.SIGINT)
-    out, _ = ended(process)
-    assert out == "1"
+    assert ended(process)[0] == "1"
+
+
+IN_TERMINAL = """
+import os, pty, sys
+pid, terminal = pty.fork()
+if not pid:
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+child = int(os.read(terminal, 100).split()[0])
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), os.path.exists(f"/proc/{child}"))
+"""
 
 
 @pytest.mark.slow
 def test_the_end_of_a_terminal_ends_both():
-    pid, terminal = pty.fork()
-    if not pid:
-        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-        script = SCRIPT.format(start="", body=WAITING)
-        os.execve(sys.executable, [sys.executable, "-c", script], environment)
-    child = int(os.read(terminal, 100).split()[0])
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) in (-signal.SIGHUP, 1, 3)
-    assert not is_alive(child)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TERMINAL, SCRIPT.format(start="", body="time.sleep(60)")],
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [str(-signal.SIGHUP), "False"]
 
 
 @pytest.mark.slow
@@ -180,8 +193,10 @@ def test_both_stop_and_go_on():
     assert process.stdout is not None and process.stdout.readline() == "waits\n"
     process.send_signal(signal.SIGTSTP)
     os.waitpid(process.pid, os.WUNTRACED)
-    state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
-    assert state == "T"
+    ends = time.monotonic() + 10
+    while state_of(child) != "T" and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert state_of(child) == "T"
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
     assert ended(process)[0] == "interrupted"
